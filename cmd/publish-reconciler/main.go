@@ -1,0 +1,114 @@
+// Command publish-reconciler closes publish logs: it consumes what the platforms say about posts, and
+// fails what they stay silent about.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// Exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2 // a wrong flag, variable or argument; nothing was started
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// From the first signal on the next one has its usual effect, and ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// commands are the program's, each a struct of its flags with a run method.
+type commands struct {
+	Dev         devCommand         `cmd:"" help:"Everything on one machine: an embedded NATS server, a private Postgres, and the service."`
+	Run         runCommand         `cmd:"" help:"The service."`
+	Migrate     migrateCommand     `cmd:"" help:"Bring the database schema up to date."`
+	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// output is where a command prints.
+type output struct{ stdout, stderr io.Writer }
+
+// command is what every command does. It returns nil when it was asked to stop and did.
+type command interface {
+	run(ctx context.Context, out output) error
+}
+
+// usageError is about what the user typed or set; it exits with 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status int) {
+	var cli commands
+	type exited int // kong's way out of --help and --version
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case exited:
+			status = int(r)
+		default:
+			panic(r)
+		}
+	}()
+	parser, err := kong.New(&cli,
+		kong.Name("publish-reconciler"),
+		kong.Description("Closes every publish log: success once the platform confirmed, failed once its deadline passed."),
+		kong.Vars{"version": version(), "nats_url": natsURLDefault, "http_addr": httpAddrDefault},
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.UsageOnError(),
+	)
+	if err != nil {
+		panic(err) // the struct tags are wrong
+	}
+	parsed, err := parser.Parse(args)
+	if err == nil {
+		emptyIsDefault(parsed)
+		err = parsed.Selected().Target.Addr().Interface().(command).run(ctx, output{stdout, stderr})
+	} else {
+		err = usageError{err}
+	}
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "publish-reconciler: %s\n", err)
+		return exitUsage
+	default:
+		fmt.Fprintf(stderr, "publish-reconciler: %s\n", err)
+		return exitFailure
+	}
+}
+
+// emptyIsDefault treats a variable that is set but empty, as compose files pass on what is not set, like
+// one that is not set.
+func emptyIsDefault(parsed *kong.Context) {
+	for _, flag := range parsed.Flags() {
+		if flag.HasDefault && flag.Target.IsValid() && flag.Target.String() == "" {
+			flag.Target.SetString(flag.Default)
+		}
+	}
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"publish-reconciler/repo"
+)
+
+type runCommand struct {
+	settings `embed:""`
+}
+
+func (c *runCommand) run(ctx context.Context, out output) error {
+	cfg, err := c.config()
+	if err != nil {
+		return err
+	}
+	logger := cfg.log.logger(out.stderr)
+	service, err := newService(ctx, cfg, logger)
+	if err != nil {
+		return err
+	}
+	return service.serve(ctx, func() {
+		logger.InfoContext(ctx, "ready", "http", service.listener.Addr().String(), "nats", redactNATS(cfg.natsURL), "version", version())
+	})
+}
+
+type migrateCommand struct {
+	databaseSettings `embed:""`
+}
+
+func (c *migrateCommand) run(ctx context.Context, out output) error {
+	var f faults
+	url := c.read(&f)
+	if err := f.err(); err != nil {
+		return err
+	}
+	from, to, err := repo.Migrate(ctx, url)
+	if err != nil {
+		return err
+	}
+	if from == to {
+		_, err = fmt.Fprintf(out.stdout, "schema is up to date at version %d\n", to)
+	} else {
+		_, err = fmt.Fprintf(out.stdout, "schema migrated from version %d to %d\n", from, to)
+	}
+	return err
+}
+
+type healthcheckCommand struct {
+	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:"${http_addr}" help:"Where the service serves HTTP."`
+}
+
+func (c *healthcheckCommand) run(ctx context.Context, _ output) error {
+	host, port, err := net.SplitHostPort(c.HTTPAddr)
+	if err != nil {
+		return usageError{fmt.Errorf("--http-addr (HTTP_ADDR) is %q: it must be an address such as 127.0.0.1:8080", c.HTTPAddr)}
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1" // it listens everywhere
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", response.Status)
+	}
+	return nil
+}

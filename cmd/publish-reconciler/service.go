@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"publish-reconciler/consumer"
+	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
+	"publish-reconciler/streams"
+)
+
+// service is everything that run and dev have in common, wired up.
+type service struct {
+	cfg        config
+	logger     *slog.Logger
+	nc         *nats.Conn
+	js         jetstream.JetStream
+	store      *repo.Store
+	reconciler *reconciler.Reconciler
+	consumer   *consumer.Consumer
+	listener   net.Listener
+}
+
+// newService wires the service up. It takes its HTTP port, and is otherwise not connected to anything yet.
+func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *service, err error) {
+	s := &service{cfg: cfg, logger: logger}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.httpAddr)
+	if err != nil {
+		return nil, fmt.Errorf("serve http: %w", err)
+	}
+	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL})
+	if err != nil {
+		return nil, err
+	}
+	s.nc, err = connectNATS(cfg, logger)
+	if err != nil {
+		return nil, err
+	}
+	s.js, err = jetstream.New(s.nc)
+	if err != nil {
+		return nil, err
+	}
+	scheduler := consumer.NewScheduler(s.js)
+	s.reconciler = reconciler.New(s.store, scheduler, cfg.policy, logger)
+	s.consumer, err = consumer.New(s.js, s.reconciler, scheduler, s.store, consumer.Config{
+		SweepInterval: cfg.sweepInterval,
+		StoreTimeout:  repo.DefaultTimeout,
+		Restore:       s.prepareStreams,
+		Logger:        logger,
+	})
+	return s, err
+}
+
+// serve runs until ctx ends, and stops in this order: messages, HTTP, NATS, Postgres. It calls ready once
+// messages are consumed.
+func (s *service) serve(ctx context.Context, ready func()) error {
+	defer s.close()
+	server := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve http: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		err := s.consume(ctx, ready)
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		if server.Shutdown(closing) != nil {
+			_ = server.Close() // requests that take longer are cut off
+		}
+		return err
+	})
+	return group.Wait()
+}
+
+// consume waits for Postgres and NATS, makes sure that both are as they should be, and consumes.
+func (s *service) consume(ctx context.Context, ready func()) error {
+	err := await(ctx, s.logger, "postgres", func(ctx context.Context) error {
+		if _, err := s.store.Now(ctx); err != nil {
+			return final(err, isRefusedLogin(err))
+		}
+		err := repo.CheckSchema(ctx, s.cfg.databaseURL)
+		var schema *repo.SchemaError
+		return final(err, errors.As(err, &schema))
+	})
+	if err == nil {
+		err = await(ctx, s.logger, "nats", func(ctx context.Context) error {
+			err := s.prepareStreams(ctx)
+			return final(err, err != nil && s.nc.IsConnected() && !isPassing(err))
+		})
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil // asked to stop before it began
+	case err != nil:
+		return err
+	}
+	watch, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go s.announce(watch, ready)
+	err = s.consumer.Run(ctx)
+	s.logger.InfoContext(ctx, "stopped")
+	return err
+}
+
+// announce calls ready when the consumers are.
+func (s *service) announce(ctx context.Context, ready func()) {
+	for s.consumer.Ready() != nil {
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+	ready()
+}
+
+// prepareStreams creates, updates or verifies the streams and consumers.
+func (s *service) prepareStreams(ctx context.Context) error {
+	cfg := streams.Config{Replicas: s.cfg.streamReplicas}
+	if s.cfg.manageStreams {
+		return streams.Ensure(ctx, s.js, cfg)
+	}
+	if err := streams.Verify(ctx, s.js, cfg); err != nil {
+		return fmt.Errorf("streams are not as they must be, and --manage-streams (MANAGE_STREAMS) is false:\n%w", err)
+	}
+	return nil
+}
+
+func (s *service) close() {
+	if s.nc != nil {
+		s.nc.Close()
+	}
+	if s.store != nil {
+		s.store.Close()
+	}
+	if s.listener != nil {
+		_ = s.listener.Close() // closed already where it was served
+	}
+}
+
+func final(err error, inVain bool) error {
+	if inVain {
+		return vainError{err}
+	}
+	return err
+}
+
+// isRefusedLogin tells whether Postgres is there and will not have us, however often we ask: a wrong
+// password or role, a database that does not exist (PostgreSQL manual, appendix A).
+func isRefusedLogin(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (pgErr.Code[:2] == "28" || pgErr.Code == "3D000")
+}
+
+// isPassing tells whether JetStream may answer differently a moment later: while a cluster elects a
+// leader, for example.
+func isPassing(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting)
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
+)
+
+// settings are the flags of the service, each with its variable. All are text here: config() reads them,
+// so that every fault is told at once.
+type settings struct {
+	natsSettings     `embed:""`
+	databaseSettings `embed:""`
+	httpSettings     `embed:""`
+	ruleSettings     `embed:""`
+	logSettings      `embed:""`
+}
+
+type natsSettings struct {
+	NATSURL        string `name:"nats-url" env:"NATS_URL" default:"${nats_url}" help:"NATS servers, separated by commas."`
+	NATSCreds      string `name:"nats-creds" env:"NATS_CREDS" help:"Credentials file for NATS."`
+	StreamReplicas string `name:"stream-replicas" env:"STREAM_REPLICAS" default:"1" help:"NATS servers that keep each stream: 1 or 3."`
+	ManageStreams  string `name:"manage-streams" env:"MANAGE_STREAMS" default:"true" help:"Create and update streams and consumers; false: only verify them."`
+}
+
+type databaseSettings struct {
+	DatabaseURL string `name:"database-url" env:"DATABASE_URL" help:"Postgres, such as postgres://user@host:5432/database."`
+}
+
+type httpSettings struct {
+	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:"${http_addr}" help:"Where HTTP is served; beyond loopback only with an API token."`
+	APIToken string `name:"api-token" env:"API_TOKEN" help:"What HTTP requests must bring as a bearer token."`
+}
+
+type ruleSettings struct {
+	DefaultTimeout   string `name:"default-timeout" env:"DEFAULT_TIMEOUT" default:"10m" help:"Patience with a silent platform."`
+	PlatformTimeouts string `name:"platform-timeouts" env:"PLATFORM_TIMEOUTS" help:"Patience with single platforms, such as instagram=15m;tiktok=30m."`
+	PlatformRetries  string `name:"platform-retries" env:"PLATFORM_RETRIES" help:"Automatic retries before a log fails, such as instagram=1."`
+	LateWebhooks     string `name:"late-webhooks" env:"LATE_WEBHOOKS" default:"accept" help:"Whether a confirmation after the deadline corrects the log: accept or ignore."`
+	SweepInterval    string `name:"sweep-interval" env:"SWEEP_INTERVAL" default:"1m" help:"Time between two sweeps."`
+}
+
+type logSettings struct {
+	LogLevel  string `name:"log-level" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
+	LogFormat string `name:"log-format" env:"LOG_FORMAT" help:"text or json; unset: text on a terminal, else json."`
+}
+
+const (
+	natsURLDefault  = "nats://127.0.0.1:4222"
+	httpAddrDefault = "127.0.0.1:8080"
+)
+
+// config is what the settings say.
+type config struct {
+	natsURL        string
+	natsCreds      string
+	streamReplicas int
+	manageStreams  bool
+	databaseURL    string
+	httpAddr       string
+	apiToken       string
+	policy         reconciler.Policy
+	sweepInterval  time.Duration
+	log            logConfig
+}
+
+type logConfig struct {
+	level  slog.Level
+	format string // text, json, or empty: by the terminal
+}
+
+// Limits of durations. A timeout past a year is a mistake, and a sweep a second is the most that helps.
+const (
+	maxTimeout       = 365 * 24 * time.Hour
+	minSweepInterval = time.Second
+	maxSweepInterval = 24 * time.Hour
+	maxRetries       = 1000
+)
+
+// faults gathers what is wrong with settings.
+type faults struct{ all []error }
+
+// add tells of a setting, its value and what is allowed.
+func (f *faults) add(flag, variable, value, allowed string) {
+	f.all = append(f.all, fmt.Errorf("--%s (%s) is %q: it must be %s", flag, variable, value, allowed))
+}
+
+func (f *faults) err() error {
+	if len(f.all) == 0 {
+		return nil
+	}
+	return usageError{errors.Join(f.all...)}
+}
+
+// config reads all settings. Its error tells of every fault; nothing in it is secret.
+func (s settings) config() (config, error) {
+	var f faults
+	c := config{
+		natsURL:        s.NATSURL,
+		natsCreds:      s.NATSCreds,
+		streamReplicas: oneOf(&f, "stream-replicas", "STREAM_REPLICAS", s.StreamReplicas, map[string]int{"1": 1, "3": 3}),
+		manageStreams:  f.boolean("manage-streams", "MANAGE_STREAMS", s.ManageStreams),
+		databaseURL:    s.databaseSettings.read(&f),
+		httpAddr:       s.HTTPAddr,
+		apiToken:       s.APIToken,
+		policy: reconciler.Policy{
+			DefaultTimeout: f.duration("default-timeout", "DEFAULT_TIMEOUT", s.DefaultTimeout, 0, maxTimeout),
+			Timeouts:       f.timeouts("platform-timeouts", "PLATFORM_TIMEOUTS", s.PlatformTimeouts),
+			Retries:        f.retries("platform-retries", "PLATFORM_RETRIES", s.PlatformRetries),
+			IgnoreLate:     oneOf(&f, "late-webhooks", "LATE_WEBHOOKS", s.LateWebhooks, map[string]bool{"accept": false, "ignore": true}),
+		},
+		sweepInterval: f.duration("sweep-interval", "SWEEP_INTERVAL", s.SweepInterval, minSweepInterval, maxSweepInterval),
+		log:           s.logSettings.read(&f),
+	}
+	for server := range strings.SplitSeq(s.NATSURL, ",") {
+		if u, err := url.Parse(strings.TrimSpace(server)); err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+			f.add("nats-url", "NATS_URL", redactNATS(s.NATSURL), "URLs such as nats://host:4222, separated by commas")
+			break
+		}
+	}
+	if s.NATSCreds != "" {
+		if file, err := os.Open(s.NATSCreds); err != nil {
+			f.add("nats-creds", "NATS_CREDS", s.NATSCreds, "a file that can be read")
+		} else {
+			_ = file.Close()
+		}
+	}
+	s.httpSettings.check(&f)
+	return c, f.err()
+}
+
+// check wants a token where more than this machine can reach the port.
+func (s httpSettings) check(f *faults) {
+	host, port, err := net.SplitHostPort(s.HTTPAddr)
+	if n, portErr := strconv.Atoi(port); err != nil || portErr != nil || n < 0 || n > 65535 {
+		f.add("http-addr", "HTTP_ADDR", s.HTTPAddr, "an address such as 127.0.0.1:8080")
+		return
+	}
+	if !isLoopback(host) && s.APIToken == "" {
+		f.add("http-addr", "HTTP_ADDR", s.HTTPAddr, "on loopback, such as 127.0.0.1:8080, as long as --api-token (API_TOKEN) is not set")
+	}
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// read returns a URL that can be used. The value may hold a password and is not told.
+func (s databaseSettings) read(f *faults) string {
+	if s.DatabaseURL == "" {
+		f.all = append(f.all, errors.New("--database-url (DATABASE_URL) is not set: it must be a URL such as postgres://user@host:5432/database"))
+		return ""
+	}
+	store, err := repo.Open(repo.Config{URL: s.DatabaseURL})
+	if err != nil {
+		f.all = append(f.all, fmt.Errorf("--database-url (DATABASE_URL) can't be read, it must be a URL such as postgres://user@host:5432/database: %w", err))
+		return ""
+	}
+	store.Close()
+	return s.DatabaseURL
+}
+
+func (s logSettings) read(f *faults) logConfig {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	return logConfig{
+		level:  oneOf(f, "log-level", "LOG_LEVEL", s.LogLevel, levels),
+		format: oneOf(f, "log-format", "LOG_FORMAT", s.LogFormat, map[string]string{"": "", "text": "text", "json": "json"}),
+	}
+}

@@ -1,0 +1,109 @@
+package consumer
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// gate is closed while the store is away, so that nothing is fetched that could not be reconciled. The
+// first failure closes it for all workers; it opens when the store answers again.
+type gate struct {
+	store  Clock
+	logger *slog.Logger
+
+	mu      sync.Mutex
+	open    chan struct{} // closed while the gate is open
+	failure error         // why the gate is closed; nil while it is open
+
+	failed chan struct{} // wakes run; one is enough
+	delay  *backoff.ExponentialBackOff
+}
+
+func newGate(store Clock, logger *slog.Logger) *gate {
+	delay := backoff.NewExponentialBackOff()
+	delay.InitialInterval = 100 * time.Millisecond
+	delay.MaxInterval = 10 * time.Second
+	g := &gate{store: store, logger: logger, open: make(chan struct{}), failed: make(chan struct{}, 1), delay: delay}
+	close(g.open)
+	return g
+}
+
+// wait returns true as soon as the gate is open, false when ctx ends before.
+func (g *gate) wait(ctx context.Context) bool {
+	g.mu.Lock()
+	open := g.open
+	g.mu.Unlock()
+	select {
+	case <-open:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// fail closes the gate.
+func (g *gate) fail(ctx context.Context, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failure != nil {
+		return
+	}
+	g.failure = err
+	g.open = make(chan struct{})
+	g.logger.WarnContext(ctx, "fetching stopped", "err", err)
+	select {
+	case g.failed <- struct{}{}:
+	default:
+	}
+}
+
+// succeed tells that a batch went through: the next failure is a new one.
+func (g *gate) succeed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failure == nil {
+		g.delay.Reset()
+	}
+}
+
+// err is why the gate is closed; nil while it is open.
+func (g *gate) err() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.failure
+}
+
+// run opens the gate again, until ctx ends. The delay grows as long as no batch goes through, even where
+// the store's clock answers.
+func (g *gate) run(ctx context.Context) error {
+	for {
+		select {
+		case <-g.failed:
+		case <-ctx.Done():
+			return nil
+		}
+		for g.err() != nil {
+			g.mu.Lock()
+			delay := g.delay.NextBackOff()
+			g.mu.Unlock()
+			select {
+			case <-time.After(delay):
+			case <-ctx.Done():
+				return nil
+			}
+			if _, err := g.store.Now(ctx); err != nil {
+				g.logger.DebugContext(ctx, "store is still away", "err", err)
+				continue
+			}
+			g.mu.Lock()
+			g.failure = nil
+			close(g.open)
+			g.mu.Unlock()
+			g.logger.InfoContext(ctx, "fetching again")
+		}
+	}
+}

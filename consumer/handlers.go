@@ -1,0 +1,118 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/streams"
+)
+
+// webhooks reconciles a batch of webhooks.
+func (c *Consumer) webhooks(_, working context.Context, msgs []jetstream.Msg) error {
+	return handle(working, c, streams.KindWebhook, msgs, decodeWebhook, c.reconciler.Webhooks, nil)
+}
+
+// checks reconciles a batch of checks.
+func (c *Consumer) checks(_, working context.Context, msgs []jetstream.Msg) error {
+	return handle(working, c, streams.KindCheck, msgs, decodeCheck, c.reconciler.Checks, c.notFound)
+}
+
+func decodeWebhook(msg jetstream.Msg) (reconciler.Webhook, error) {
+	webhook, err := streams.DecodeWebhook(msg.Subject(), msg.Data())
+	if err != nil {
+		return reconciler.Webhook{}, err
+	}
+	metadata, err := msg.Metadata()
+	if err != nil {
+		return reconciler.Webhook{}, err
+	}
+	return reconciler.Webhook{
+		Post:       reconciler.Post{Platform: webhook.Platform, ExternalPostID: webhook.ExternalPostID},
+		Fields:     reconciler.Storable(webhook.Fields),
+		ReceivedAt: metadata.Timestamp,
+	}, nil
+}
+
+func decodeCheck(msg jetstream.Msg) (reconciler.Check, error) {
+	check, err := streams.DecodeCheck(msg.Subject(), msg.Data())
+	return reconciler.Check(check), err
+}
+
+// handle decodes a batch, has it reconciled, and settles every message by its outcome. NotFound says what
+// becomes of a message whose log is not there.
+func handle[T any](
+	ctx context.Context, c *Consumer, kind streams.Kind, msgs []jetstream.Msg,
+	decode func(jetstream.Msg) (T, error),
+	reconcile func(context.Context, []T) ([]reconciler.Outcome, error),
+	notFound func(context.Context, jetstream.Msg, T) verdict,
+) error {
+	start := time.Now()
+	requests := make([]T, 0, len(msgs))
+	understood := make([]jetstream.Msg, 0, len(msgs))
+	for _, msg := range msgs {
+		request, err := decode(msg)
+		if err != nil {
+			c.settle(ctx, msg, kind, undecodable(err))
+			continue
+		}
+		requests = append(requests, request)
+		understood = append(understood, msg)
+	}
+	if len(requests) == 0 {
+		return nil
+	}
+	outcomes, err := reconcile(ctx, requests)
+	for i, outcome := range outcomes {
+		v := verdict{kind: later}
+		switch outcome.Kind {
+		case reconciler.Done:
+			v.kind = done
+		case reconciler.NotFound:
+			v = notFound(ctx, understood[i], requests[i])
+		case reconciler.Rejected:
+			v = dead(streams.ReasonRefused, outcome.Err)
+		case reconciler.Later:
+		}
+		c.settle(ctx, understood[i], kind, v)
+	}
+	c.logger.DebugContext(ctx, "batch reconciled", "kind", string(kind), "messages", len(msgs), "took", time.Since(start), "err", err)
+	return err
+}
+
+// undecodable is never "later": another try would end the same way.
+func undecodable(err error) verdict {
+	var decodeErr *streams.DecodeError
+	if errors.As(err, &decodeErr) {
+		return dead(decodeErr.Reason, err)
+	}
+	return verdict{kind: later}
+}
+
+// notFoundDelays are how long a check waits for its log each time, about 30 s in all: the publisher's
+// transaction may still be open.
+var notFoundDelays = []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 15 * time.Second}
+
+// notFound has the check of an unknown log come again, by a schedule: a delayed nak would hold one of the
+// consumer's places until then.
+func (c *Consumer) notFound(ctx context.Context, msg jetstream.Msg, check reconciler.Check) verdict {
+	tries, err := strconv.Atoi(msg.Headers().Get(streams.HeaderTries))
+	if err != nil || tries < 0 {
+		tries = 0
+	}
+	if tries >= len(notFoundDelays) {
+		return dead(streams.ReasonLogNotFound, fmt.Errorf("no log %s in publish_logs, %d times within 30s", check.LogID, tries+1))
+	}
+	at := c.scheduler.now().Add(notFoundDelays[tries])
+	if err := c.scheduler.publish(ctx, []*nats.Msg{streams.RetrySchedule(streams.Check(check), tries+1, at)}); err != nil {
+		c.logger.WarnContext(ctx, "check of an unknown log not scheduled, it comes again", "log_id", check.LogID, "err", err)
+		return verdict{kind: later}
+	}
+	return verdict{kind: done}
+}

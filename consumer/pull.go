@@ -1,0 +1,119 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// pullWait is how long a pull stays open on an idle stream, and so the longest a stop waits for one:
+	// a pull that is broken off instead can lose a message on its way for the whole ack wait.
+	pullWait = time.Second
+
+	// batchWait is how long a batch waits for more messages where the server has more. On this machine
+	// the embedded server delivers 500 small messages in less.
+	batchWait = 5 * time.Millisecond
+)
+
+// errStopped ends the messages: no more pulls, and the last one is used up.
+var errStopped = errors.New("stopped")
+
+// puller makes batches of what a consumer has. It asks for the next ones while a batch is being worked on,
+// so that up to twice its size is in hand.
+type puller struct {
+	consumer jetstream.Consumer
+	size     int
+	current  jetstream.MessageBatch // the pull under way; nil when there is none
+	taken    int                    // of the current pull
+}
+
+// next waits for a message and takes what else is there, up to the size. A calm stream waits for nobody;
+// only where the server says that more is pending the batch waits for it, a moment. It returns no messages
+// when a pull ended without any.
+func (p *puller) next(ctx context.Context) ([]jetstream.Msg, error) {
+	if p.current == nil {
+		if ctx.Err() != nil {
+			return nil, errStopped
+		}
+		if err := p.pull(); err != nil {
+			return nil, err
+		}
+	}
+	first, open := <-p.current.Messages()
+	if !open {
+		err := p.current.Error()
+		p.current = nil
+		return nil, err
+	}
+	batch := p.fill(append(make([]jetstream.Msg, 0, p.size), first))
+	p.taken += len(batch)
+	if p.taken == p.size {
+		p.current = nil
+		if ctx.Err() == nil {
+			// Where this fails, the next call tries again and tells.
+			_ = p.pull()
+		}
+	}
+	return batch, nil
+}
+
+func (p *puller) fill(batch []jetstream.Msg) []jetstream.Msg {
+	var wait <-chan time.Time
+	for p.taken+len(batch) < p.size {
+		select {
+		case msg, open := <-p.current.Messages():
+			if !open {
+				return batch
+			}
+			batch = append(batch, msg)
+			continue
+		default:
+		}
+		if !morePending(batch[len(batch)-1]) {
+			return batch
+		}
+		if wait == nil {
+			wait = time.After(batchWait)
+		}
+		select {
+		case msg, open := <-p.current.Messages():
+			if !open {
+				return batch
+			}
+			batch = append(batch, msg)
+		case <-wait:
+			return batch
+		}
+	}
+	return batch
+}
+
+func morePending(msg jetstream.Msg) bool {
+	metadata, err := msg.Metadata()
+	return err == nil && metadata.NumPending > 0
+}
+
+func (p *puller) pull() (err error) {
+	p.taken = 0
+	p.current, err = p.consumer.Fetch(p.size, jetstream.FetchMaxWait(pullWait))
+	if err != nil {
+		p.current = nil
+	}
+	return err
+}
+
+// rest takes what the pull under way still brings; it waits for its end.
+func (p *puller) rest() []jetstream.Msg {
+	if p.current == nil {
+		return nil
+	}
+	var msgs []jetstream.Msg
+	for msg := range p.current.Messages() {
+		msgs = append(msgs, msg)
+	}
+	p.current = nil
+	return msgs
+}

@@ -1,0 +1,82 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/streams"
+)
+
+// sweep does what one message of publish.sweep asks for. The consumer hands out one at a time over all
+// replicas, so nobody has to be elected.
+func (c *Consumer) sweep(stopping, working context.Context, msgs []jetstream.Msg) error {
+	for _, msg := range msgs {
+		request, err := streams.DecodeSweep(msg.Data())
+		if err != nil {
+			c.settle(working, msg, streams.KindSweep, undecodable(err))
+			continue
+		}
+		err = c.sweepOnce(stopping, working, request, msg)
+		v := verdict{kind: done}
+		if err != nil {
+			v.kind = later
+		}
+		c.settle(working, msg, streams.KindSweep, v)
+		if stopping.Err() != nil {
+			return nil // another replica goes on with it
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.Sweep, msg jetstream.Msg) error {
+	start := time.Now()
+	inProgress := start
+	result, err := c.reconciler.Sweep(stopping, reconciler.SweepRequest{
+		Since:   request.Since,
+		Trigger: reconciler.TriggerSweep,
+		Progress: func() {
+			if time.Since(inProgress) > streams.AckWait/6 {
+				inProgress = time.Now()
+				_ = msg.InProgress() // where this is lost, another replica may sweep too, which is safe
+			}
+		},
+	})
+	level := c.logger.DebugContext
+	if result.TotalChecked > 0 {
+		level = c.logger.InfoContext
+	}
+	level(working, "swept", "total_checked", result.TotalChecked, "marked_success", result.MarkedSuccess,
+		"marked_failed", result.MarkedFailed, "marked_retry", result.MarkedRetry, "skipped", result.Skipped,
+		"took", time.Since(start), "err", err)
+	if err != nil || !streams.IsTick(msg.Headers()) {
+		return err
+	}
+	return c.scheduler.scheduleSweep(working, c.cfg.SweepInterval)
+}
+
+// keepTick makes sure, at the start and now and then, that a sweep is pending: its schedule could be lost
+// between two sweeps.
+func (c *Consumer) keepTick(ctx context.Context) error {
+	soon := time.Duration(0)
+	for {
+		wait := c.cfg.SweepInterval
+		if err := c.scheduler.ensureSweep(ctx, soon, c.cfg.SweepInterval); err != nil {
+			c.logger.DebugContext(ctx, "no sweep scheduled", "err", err)
+			wait = min(wait, apiTimeout)
+		} else {
+			soon = c.cfg.SweepInterval
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package reconciler
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Status is where a publish log stands.
+type Status string
+
+// The statuses. Any other that a publisher may have written counts as final.
+const (
+	StatusPending    Status = "pending" // the publisher has not started
+	StatusProcessing Status = "processing"
+	StatusRetry      Status = "retry" // waits once more before it fails
+	StatusSuccess    Status = "success"
+	StatusFailed     Status = "failed"
+)
+
+// Open tells whether the log still has to be closed.
+func (s Status) Open() bool { return s == StatusProcessing || s == StatusRetry }
+
+// Reason says in one word why a log was moved, or was not.
+type Reason string
+
+// The reasons.
+const (
+	ReasonWebhookConfirmed Reason = "webhook_confirmed"
+	ReasonWebhookRejected  Reason = "webhook_rejected"
+	ReasonWebhookUnclear   Reason = "webhook_unclear"
+	ReasonWebhookTimeout   Reason = "webhook_timeout"
+	ReasonWebhookLate      Reason = "webhook_late"
+	ReasonProbeConfirmed   Reason = "probe_confirmed"
+	ReasonProbeRejected    Reason = "probe_rejected"
+	ReasonRetryBeforeFail  Reason = "retry_before_fail"
+	ReasonNotDue           Reason = "not_due"
+	ReasonNotStarted       Reason = "not_started"
+	ReasonAlreadyFinal     Reason = "already_final"
+)
+
+// Trigger is what made the service look at a log.
+type Trigger string
+
+// The triggers.
+const (
+	TriggerWebhook Trigger = "webhook"
+	TriggerCheck   Trigger = "check"
+	TriggerSweep   Trigger = "sweep"
+	TriggerAPI     Trigger = "api"
+)
+
+// Post is the platform's name for what was published. Several logs may be about one post.
+type Post struct {
+	Platform       string
+	ExternalPostID string
+}
+
+// Log is what the rules need of a publish_logs row.
+type Log struct {
+	ID          uuid.UUID
+	Post        Post
+	Status      Status
+	ExternalURL string
+	RetryCount  int
+	MaxRetries  int
+	UpdatedAt   time.Time
+	// Metadata is extra_metadata as far as it bears on the rules. It may be nil for a log that is open
+	// and holds no evidence, and for one that is a success. Numbers are json.Number.
+	Metadata map[string]any
+}
+
+// failedByTimeout tells whether nothing but silence made the log fail.
+func (l Log) failedByTimeout() bool {
+	return l.Status == StatusFailed && l.Metadata[keyReason] == string(ReasonWebhookTimeout)
+}
+
+// Severity of a ledger event.
+type Severity string
+
+// The severities that the rules use.
+const (
+	SeverityInfo Severity = "info"
+	SeverityWarn Severity = "warn"
+)
+
+// EventType names what a ledger event tells.
+type EventType string
+
+// The ledger events about a publish log.
+const (
+	EventWebhookReceived EventType = "publish_webhook_received"
+	EventReconciled      EventType = "publish_reconciled"
+	EventSkipped         EventType = "publish_reconcile_skipped"
+)
+
+// Event is one line of a log's history, to be added to the ledger.
+type Event struct {
+	ID uuid.UUID
+	// Once leaves the event out when the log's history holds its ID already.
+	Once     bool
+	LogID    uuid.UUID
+	Type     EventType
+	Severity Severity
+	Metadata map[string]any
+}

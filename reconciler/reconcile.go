@@ -1,0 +1,276 @@
+package reconciler
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Reconciler reconciles logs in batches. Make one with [New]; its methods may be called at the same time.
+type Reconciler struct {
+	store     Store
+	scheduler Scheduler
+	policy    Policy
+	logger    *slog.Logger
+}
+
+// New returns a reconciler that keeps its logs in store and has checks scheduled by scheduler.
+func New(store Store, scheduler Scheduler, policy Policy, logger *slog.Logger) *Reconciler {
+	return &Reconciler{store: store, scheduler: scheduler, policy: policy, logger: logger}
+}
+
+// Webhook is what a platform said about a post.
+type Webhook struct {
+	Post Post
+	// Fields is the message's object as [Storable] returns it.
+	Fields map[string]any
+	// ReceivedAt is when JetStream stored the message: a redelivery carries the same.
+	ReceivedAt time.Time
+}
+
+// Check asks for one log to be looked at.
+type Check struct {
+	LogID uuid.UUID
+	// Timeout takes the place of the policy's. Nil: the policy's.
+	Timeout *time.Duration
+}
+
+// Outcome is what became of one request of a batch.
+type Outcome struct {
+	Kind OutcomeKind
+	// Err says why, when the kind is Rejected.
+	Err error
+}
+
+// OutcomeKind says whether a request is done with.
+type OutcomeKind int
+
+// The kinds of outcomes.
+const (
+	// Later: nothing is known to be written; the request has to come again. It is the zero value.
+	Later OutcomeKind = iota
+	// Done: what there was to do is committed.
+	Done
+	// NotFound: no log has this id.
+	NotFound
+	// Rejected: the database refuses what the request would write, and would again.
+	Rejected
+)
+
+// Webhooks reconciles the logs of each webhook's post, and parks the webhooks without one. There is an
+// outcome for each. An error means that the store failed: those that are not Done have to come again.
+func (r *Reconciler) Webhooks(ctx context.Context, webhooks []Webhook) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(webhooks))
+	err := splitRefused(numbers(len(webhooks)), func(batch []int) error {
+		return r.webhooks(ctx, webhooks, batch, outcomes)
+	}, func(i int, err error) { outcomes[i] = Outcome{Rejected, err} })
+	return outcomes, err
+}
+
+func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []int, outcomes []Outcome) error {
+	posts := make([]Post, 0, len(batch))
+	seen := make(map[Post]bool, len(batch))
+	for _, i := range batch {
+		if post := webhooks[i].Post; !seen[post] {
+			seen[post] = true
+			posts = append(posts, post)
+		}
+	}
+	err := r.store.Transact(ctx, Keys{Posts: posts}, func(locked Locked) Changes {
+		drafts := make([]*draft, len(locked.Logs))
+		byPost := make(map[Post][]*draft, len(locked.Logs))
+		for i, log := range locked.Logs {
+			drafts[i] = newDraft(log)
+			byPost[log.Post] = append(byPost[log.Post], drafts[i])
+		}
+		var changes Changes
+		for _, i := range batch {
+			webhook := webhooks[i]
+			logs := byPost[webhook.Post]
+			if len(logs) == 0 {
+				changes.Park = append(changes.Park, park(webhook))
+				continue
+			}
+			evidence := ReadWebhook(webhook.Post.Platform, webhook.Fields, webhook.ReceivedAt)
+			for _, draft := range logs {
+				r.decide(draft, Question{Trigger: TriggerWebhook, Webhook: &evidence}, locked.Now)
+			}
+		}
+		for _, draft := range drafts {
+			changes.gather(draft)
+		}
+		return changes
+	})
+	if err != nil {
+		return fmt.Errorf("reconcile %d webhooks: %w", len(batch), err)
+	}
+	for _, i := range batch {
+		outcomes[i].Kind = Done
+	}
+	return nil
+}
+
+// Checks reconciles one log each. There is an outcome for each check. Logs that have to be looked at again
+// have a check scheduled when it returns. An error means that the store or the scheduler failed: those
+// that are Later have to come again.
+func (r *Reconciler) Checks(ctx context.Context, checks []Check) ([]Outcome, error) {
+	outcomes := make([]Outcome, len(checks))
+	err := splitRefused(numbers(len(checks)), func(batch []int) error {
+		part := make([]Check, len(batch))
+		for i, n := range batch {
+			part[i] = checks[n]
+		}
+		found, err := r.look(ctx, part, TriggerCheck, false)
+		if err != nil {
+			return err
+		}
+		for i, n := range batch {
+			outcomes[n].Kind = Done
+			if !found[i].there {
+				outcomes[n].Kind = NotFound
+			}
+		}
+		return nil
+	}, func(i int, err error) { outcomes[i] = Outcome{Rejected, err} })
+	return outcomes, err
+}
+
+// finding is what a look at one log came to.
+type finding struct {
+	there    bool // the log exists, and was not skipped because another transaction held it
+	decision Decision
+}
+
+// look reconciles the logs that the checks name, with what is recorded and parked for them, and schedules
+// the checks that follow from it.
+func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger, skipLocked bool) ([]finding, error) {
+	ids := make([]uuid.UUID, len(checks))
+	for i, check := range checks {
+		ids[i] = check.LogID
+	}
+	var findings []finding
+	var rechecks []Recheck
+	err := r.store.Transact(ctx, Keys{LogIDs: ids, SkipLocked: skipLocked}, func(locked Locked) Changes {
+		findings, rechecks = make([]finding, len(checks)), nil
+		drafts := make(map[uuid.UUID]*draft, len(locked.Logs))
+		for _, log := range locked.Logs {
+			drafts[log.ID] = newDraft(log)
+		}
+		for i, check := range checks {
+			draft, there := drafts[check.LogID]
+			if !there {
+				continue
+			}
+			decision := r.lookAt(draft, check.Timeout, trigger, locked.Now)
+			findings[i] = finding{true, decision}
+			if at, again := recheckAt(decision, trigger, locked.Now); again {
+				rechecks = append(rechecks, Recheck{check.LogID, check.Timeout, at, locked.Now})
+			}
+		}
+		var changes Changes
+		for _, log := range locked.Logs {
+			draft := drafts[log.ID]
+			if len(draft.parked) > 0 { // another log of the same post
+				r.lookAt(draft, nil, trigger, locked.Now)
+			}
+			changes.gather(draft)
+			// A log that was skipped has not seen what is parked for it.
+			if !skipLocked {
+				for _, parked := range log.Parked {
+					changes.Unpark = append(changes.Unpark, parked.ID)
+				}
+			}
+		}
+		return changes
+	})
+	if err != nil {
+		return nil, fmt.Errorf("check %d logs: %w", len(checks), err)
+	}
+	if len(rechecks) > 0 {
+		if err := r.scheduler.ScheduleChecks(ctx, rechecks); err != nil {
+			return nil, fmt.Errorf("schedule %d checks: %w", len(rechecks), err)
+		}
+	}
+	return findings, nil
+}
+
+// lookAt decides a log on what is parked for it, else on what it holds.
+func (r *Reconciler) lookAt(d *draft, timeout *time.Duration, trigger Trigger, now time.Time) Decision {
+	if len(d.parked) == 0 {
+		return r.decide(d, Question{Trigger: trigger, Timeout: timeout}, now)
+	}
+	var telling Decision
+	for _, parked := range d.parked {
+		evidence := ReadWebhook(parked.Post.Platform, parked.Fields, parked.ReceivedAt)
+		decision := r.decide(d, Question{Trigger: trigger, Webhook: &evidence, Timeout: timeout}, now)
+		if telling.Action == "" {
+			telling = decision
+		}
+	}
+	d.parked = nil
+	return telling
+}
+
+func (r *Reconciler) decide(d *draft, q Question, now time.Time) Decision {
+	return d.apply(Decide(d.log, q, r.policy, now), q, now)
+}
+
+// recheckAt tells whether and when a log has to be checked again. A sweep comes back by itself; only the
+// deadline of an automatic retry is worth a check of its own there.
+func recheckAt(d Decision, trigger Trigger, now time.Time) (time.Time, bool) {
+	switch {
+	case d.Action == MarkedRetry:
+		return now.Add(d.Timeout), true
+	case d.Reason == ReasonNotDue && trigger == TriggerCheck:
+		return d.Deadline, true
+	default:
+		return time.Time{}, false
+	}
+}
+
+// parkNamespace makes the ids of parked webhooks: a random UUID, fixed for ever.
+var parkNamespace = uuid.MustParse("9a4c6b1e-5f0d-4c57-8f2a-3d1b7e60c2f4")
+
+func park(w Webhook) ParkedWebhook {
+	content, err := json.Marshal([]any{w.Post.Platform, w.Post.ExternalPostID, w.Fields})
+	if err != nil {
+		panic(err) // what was decoded from JSON can be encoded
+	}
+	return ParkedWebhook{
+		ID:         uuid.NewSHA1(parkNamespace, content),
+		Post:       w.Post,
+		Fields:     w.Fields,
+		ReceivedAt: w.ReceivedAt,
+	}
+}
+
+// splitRefused does a batch whole, and where the database refuses something in it, in halves, until what
+// is refused stands alone: n neighbours cost log2 n more transactions.
+func splitRefused(batch []int, do func([]int) error, refused func(int, error)) error {
+	err := do(batch)
+	switch {
+	case !errors.Is(err, ErrRefused):
+		return err
+	case len(batch) == 1:
+		refused(batch[0], err)
+		return nil
+	}
+	half := len(batch) / 2
+	if err := splitRefused(batch[:half], do, refused); err != nil {
+		return err
+	}
+	return splitRefused(batch[half:], do, refused)
+}
+
+func numbers(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}

@@ -1,0 +1,165 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"publish-reconciler/reconciler"
+)
+
+const (
+	// DefaultTimeout limits one transaction or query.
+	DefaultTimeout = 10 * time.Second
+	// defaultMaxConns is enough for each consumer, the sweep, and a few requests of operators. A
+	// pool_max_conns in the URL takes its place.
+	defaultMaxConns = 10
+)
+
+// Store is a [reconciler.Store] in Postgres. Make one with [Open].
+type Store struct {
+	pool    *pgxpool.Pool
+	timeout time.Duration
+}
+
+var _ reconciler.Store = (*Store)(nil)
+
+// Config says how to reach Postgres.
+type Config struct {
+	// URL is a libpq URL or keyword string; pgx's pool_… parameters work in it.
+	URL string
+	// Timeout limits one transaction or query. Zero: [DefaultTimeout].
+	Timeout time.Duration
+}
+
+// Open makes a store. It does not connect: the first query does. The error is about the URL.
+func Open(cfg Config) (*Store, error) {
+	poolConfig, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("database url: %w", err) // pgx leaves the password out
+	}
+	if !strings.Contains(cfg.URL, "pool_max_conns") {
+		poolConfig.MaxConns = defaultMaxConns
+	}
+	params := poolConfig.ConnConfig.RuntimeParams
+	if params["application_name"] == "" {
+		params["application_name"] = "publish-reconciler"
+	}
+	// A replica that hangs between its two round trips must not hold its row locks for ever.
+	if params["idle_in_transaction_session_timeout"] == "" {
+		params["idle_in_transaction_session_timeout"] = "30s"
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	// NewWithConfig uses its context only for connecting ahead, which MinConns = 0 does not.
+	pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig)
+	if err != nil {
+		return nil, fmt.Errorf("database pool: %w", err)
+	}
+	return &Store{pool: pool, timeout: cfg.Timeout}, nil
+}
+
+// Close closes all connections; it waits for queries under way.
+func (s *Store) Close() { s.pool.Close() }
+
+const nowSQL = `SELECT now(), current_setting('transaction_read_only')::bool`
+
+// errReadOnly is what a standby, or a server that was set so, answers to writes (SQLSTATE 25006).
+var errReadOnly = errors.New("postgres is read-only")
+
+// Now is the database's clock. It serves to see whether Postgres answers and can be written to, too: a
+// server that is read-only, as after a failover that went wrong, is an error.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	ctx, cancel := s.limit(ctx, "ask postgres for its time")
+	defer cancel()
+	var now time.Time
+	var readOnly bool
+	if err := s.pool.QueryRow(ctx, nowSQL).Scan(&now, &readOnly); err != nil {
+		return time.Time{}, translate(ctx, err)
+	}
+	if readOnly {
+		return time.Time{}, errReadOnly
+	}
+	return now, nil
+}
+
+// dueSQL pages through the open logs past their deadline by the partial index publish_logs_open_idx: $2 is
+// the latest update that can be due for any platform and bounds the scan, the platform's own filters.
+const dueSQL = `
+SELECT l.id, l.updated_at
+  FROM publish_logs l
+  LEFT JOIN unnest($3::text[], $4::timestamptz[]) AS p(platform, latest) ON p.platform = l.platform
+ WHERE l.status IN ('processing', 'retry')
+   AND l.updated_at <= $2
+   AND l.updated_at <= coalesce(p.latest, $1)
+   AND (l.updated_at, l.id) > ($5, $6)
+ ORDER BY l.updated_at, l.id
+ LIMIT $7`
+
+// DueLogs is one page of the open logs past their deadline, oldest update first.
+func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.DueLog, error) {
+	ctx, cancel := s.limit(ctx, "page through due logs")
+	defer cancel()
+	latest := due.Now.Add(-due.Timeout)
+	platforms := make([]string, 0, len(due.Timeouts))
+	latests := make([]time.Time, 0, len(due.Timeouts))
+	bound := latest
+	for platform, timeout := range due.Timeouts {
+		at := due.Now.Add(-timeout)
+		platforms, latests = append(platforms, platform), append(latests, at)
+		if at.After(bound) {
+			bound = at
+		}
+	}
+	rows, err := s.pool.Query(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	logs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reconciler.DueLog])
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	return logs, nil
+}
+
+const parkedSQL = `
+SELECT p.id, l.id
+  FROM (SELECT id, platform, external_post_id FROM parked_webhooks WHERE id > $1 ORDER BY id LIMIT $2) p
+  LEFT JOIN publish_logs l ON l.platform = p.platform AND l.external_post_id = p.external_post_id
+ ORDER BY p.id`
+
+// ParkedLogs looks at limit parked webhooks in the order of their ids, from beyond after, and returns the
+// logs of their posts. Last is the last webhook looked at; uuid.Nil when there was none.
+func (s *Store) ParkedLogs(ctx context.Context, after uuid.UUID, limit int) (logs []uuid.UUID, last uuid.UUID, err error) {
+	ctx, cancel := s.limit(ctx, "page through parked webhooks")
+	defer cancel()
+	rows, err := s.pool.Query(ctx, parkedSQL, after, limit)
+	if err != nil {
+		return nil, uuid.Nil, translate(ctx, err)
+	}
+	seen := make(map[uuid.UUID]bool)
+	var log *uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&last, &log}, func() error {
+		if log != nil && !seen[*log] {
+			seen[*log] = true
+			logs = append(logs, *log)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, uuid.Nil, translate(ctx, err)
+	}
+	return logs, last, nil
+}
+
+// limit bounds an operation, and names it in the error when the time is up.
+func (s *Store) limit(ctx context.Context, operation string) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, s.timeout, &timeoutError{operation, s.timeout})
+}

@@ -1,0 +1,167 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"publish-reconciler/reconciler"
+)
+
+// Transact locks the logs that keys name, hands them to decide, and writes what decide returns, in one
+// transaction of two round trips: BEGIN and the lock, then all the writes and COMMIT.
+func (s *Store) Transact(ctx context.Context, keys reconciler.Keys, decide func(reconciler.Locked) reconciler.Changes) error {
+	ctx, cancel := s.limit(ctx, "reconcile a batch")
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return translate(ctx, err)
+	}
+	defer conn.Release() // closes a connection that is not idle
+	if err := transact(ctx, conn, keys, decide); err != nil {
+		rollback(conn)
+		return translate(ctx, err)
+	}
+	return nil
+}
+
+func transact(ctx context.Context, conn *pgxpool.Conn, keys reconciler.Keys, decide func(reconciler.Locked) reconciler.Changes) error {
+	var locked reconciler.Locked
+	first := &pgx.Batch{}
+	first.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	if err := queueLock(first, keys, &locked); err != nil {
+		return err
+	}
+	if err := conn.SendBatch(ctx, first).Close(); err != nil {
+		return fmt.Errorf("lock: %w", err)
+	}
+	second := &pgx.Batch{}
+	if err := queueChanges(second, decide(locked)); err != nil {
+		return err
+	}
+	second.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" { // a failed transaction answers COMMIT with ROLLBACK
+			return errors.New("the transaction was rolled back")
+		}
+		return nil
+	})
+	if err := conn.SendBatch(ctx, second).Close(); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}
+
+// rollback gives the connection back to the pool fit for use, so that a refused row costs no reconnect.
+func rollback(conn *pgxpool.Conn) {
+	const idle = 'I' // ReadyForQuery's status byte (PostgreSQL manual, 55.7)
+	pgConn := conn.Conn().PgConn()
+	if pgConn.IsClosed() || pgConn.TxStatus() == idle {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, _ = conn.Exec(ctx, `ROLLBACK`) // where this fails, Release closes the connection
+}
+
+// lockColumns are what the rules need of a row. extra_metadata is read only where it can bear on a
+// decision: most rows hold no evidence yet.
+const lockColumns = `
+       l.id, l.platform, coalesce(l.external_post_id, ''), l.status, coalesce(l.external_url, ''),
+       coalesce(l.retry_count, 0), coalesce(l.max_retries, 0), l.updated_at, now(),
+       CASE WHEN l.status IN ('pending', 'failed')
+              OR l.extra_metadata ?| ARRAY['webhook_received', 'webhook_status']
+            THEN l.extra_metadata END`
+
+const lockPostsSQL = `
+SELECT` + lockColumns + `, NULL::jsonb
+  FROM publish_logs l
+ WHERE (l.platform, l.external_post_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+ ORDER BY l.id
+   FOR UPDATE`
+
+// lockLogsSQL also locks the other logs of a post for which something is parked: it may only be unparked
+// when all of them have seen it. One statement, so that both are of one snapshot.
+const lockLogsSQL = `
+SELECT` + lockColumns + `,
+       (SELECT jsonb_agg(jsonb_build_object('id', p.id, 'payload', p.payload, 'received_at', p.received_at)
+                         ORDER BY p.received_at, p.id)
+          FROM parked_webhooks p
+         WHERE p.platform = l.platform AND p.external_post_id = l.external_post_id)
+  FROM publish_logs l
+ WHERE l.id IN (
+       SELECT unnest($1::uuid[])
+       UNION
+       SELECT sibling.id
+         FROM publish_logs named
+         JOIN parked_webhooks p ON p.platform = named.platform AND p.external_post_id = named.external_post_id
+         JOIN publish_logs sibling ON sibling.platform = p.platform AND sibling.external_post_id = p.external_post_id
+        WHERE named.id = ANY ($1::uuid[]))
+ ORDER BY l.id
+   FOR UPDATE OF l`
+
+// queueLock queues the lock of the logs that keys name; they lie in locked when the batch is closed.
+func queueLock(batch *pgx.Batch, keys reconciler.Keys, locked *reconciler.Locked) error {
+	var query *pgx.QueuedQuery
+	switch {
+	case len(keys.Posts) > 0 && len(keys.LogIDs) > 0:
+		return errors.New("lock by posts or by ids, not both")
+	case len(keys.Posts) > 0:
+		platforms := make([]string, len(keys.Posts))
+		posts := make([]string, len(keys.Posts))
+		for i, post := range keys.Posts {
+			platforms[i], posts[i] = post.Platform, post.ExternalPostID
+		}
+		query = batch.Queue(lockPostsSQL+skip(keys), platforms, posts)
+	default:
+		query = batch.Queue(lockLogsSQL+skip(keys), keys.LogIDs)
+	}
+	query.Query(func(rows pgx.Rows) error {
+		logs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconciler.LockedLog, error) {
+			return scanLocked(row, &locked.Now)
+		})
+		locked.Logs = logs
+		return err
+	})
+	return nil
+}
+
+func skip(keys reconciler.Keys) string {
+	if keys.SkipLocked {
+		return ` SKIP LOCKED`
+	}
+	return ``
+}
+
+func scanLocked(row pgx.CollectableRow, now *time.Time) (reconciler.LockedLog, error) {
+	var log reconciler.LockedLog
+	var metadata, parked []byte
+	err := row.Scan(&log.ID, &log.Post.Platform, &log.Post.ExternalPostID, &log.Status, &log.ExternalURL,
+		&log.RetryCount, &log.MaxRetries, &log.UpdatedAt, now, &metadata, &parked)
+	if err != nil {
+		return log, err
+	}
+	log.Metadata = decodeObject(metadata)
+	var webhooks []struct {
+		ID         uuid.UUID       `json:"id"`
+		Payload    json.RawMessage `json:"payload"`
+		ReceivedAt time.Time       `json:"received_at"`
+	}
+	if parked != nil {
+		if err := json.Unmarshal(parked, &webhooks); err != nil {
+			return log, fmt.Errorf("parked webhooks of log %s: %w", log.ID, err)
+		}
+	}
+	for _, w := range webhooks {
+		log.Parked = append(log.Parked, reconciler.ParkedWebhook{
+			ID: w.ID, Post: log.Post, Fields: decodeObject(w.Payload), ReceivedAt: w.ReceivedAt,
+		})
+	}
+	return log, nil
+}

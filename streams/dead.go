@@ -1,0 +1,106 @@
+package streams
+
+import (
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Headers the service adds.
+const (
+	// HeaderDeadReason is one word: a [Reason].
+	HeaderDeadReason = "Publish-Dead-Reason"
+	// HeaderDeadError is a sentence for people.
+	HeaderDeadError = "Publish-Dead-Error"
+	// HeaderDeadSubject, HeaderDeadStream and HeaderDeadSequence say where the original lay.
+	HeaderDeadSubject  = "Publish-Dead-Subject"
+	HeaderDeadStream   = "Publish-Dead-Stream"
+	HeaderDeadSequence = "Publish-Dead-Sequence"
+	// HeaderDeadTime is when the original was stored (RFC 3339, UTC).
+	HeaderDeadTime = "Publish-Dead-Time"
+	// HeaderDeadTruncated is there only when the letter does not hold its original's whole body; it is
+	// the number of bytes the whole one has.
+	HeaderDeadTruncated = "Publish-Dead-Truncated"
+	// HeaderTries counts the deliveries of a check that found no log.
+	HeaderTries = "Publish-Check-Tries"
+)
+
+// Why a message that was understood is dead all the same.
+const (
+	// ReasonLogNotFound: a check named a log that did not appear within its retries.
+	ReasonLogNotFound Reason = "log_not_found"
+	// ReasonRefused: Postgres refuses what the message would write, however often it is tried.
+	ReasonRefused Reason = "refused_by_database"
+)
+
+// DeadLetter is the message that keeps an original that can never be processed: its body and headers
+// whole, and why. JetStream's own headers (Nats-…) are left out: the server would act on them again. So
+// are headers whose names nats.go refuses to send. Its message id is the original's place, so that it is
+// stored once however often the original comes.
+//
+// A letter that would be larger than maxPayload, the server's limit (nats.Conn.MaxPayload; zero is none),
+// loses as much of its body as it must, and all of its original's headers where they leave no room for
+// its own. What is cut off stays to be read in the original's stream, for as long as that keeps it: a
+// webhook for seven days.
+func DeadLetter(kind Kind, original jetstream.Msg, origin *jetstream.MsgMetadata, reason Reason, cause error, maxPayload int64) *nats.Msg {
+	letter := nats.NewMsg(DeadSubject(kind))
+	letter.Data = original.Data()
+	letter.Header.Set(HeaderDeadReason, string(reason))
+	letter.Header.Set(HeaderDeadError, oneLine(cause.Error()))
+	letter.Header.Set(HeaderDeadSubject, original.Subject())
+	letter.Header.Set(HeaderDeadStream, origin.Stream)
+	letter.Header.Set(HeaderDeadSequence, strconv.FormatUint(origin.Sequence.Stream, 10))
+	letter.Header.Set(HeaderDeadTime, origin.Timestamp.UTC().Format(time.RFC3339Nano))
+	// The time tells apart what a stream holds after it was deleted and made anew.
+	letter.Header.Set(nats.MsgIdHdr, fmt.Sprintf("%s-%d-%d", origin.Stream, origin.Sequence.Stream, origin.Timestamp.UnixNano()))
+
+	own := maps.Clone(letter.Header)
+	for name, values := range original.Headers() {
+		if !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "Publish-Dead-") && sendable(name) {
+			letter.Header[name] = values
+		}
+	}
+	if size := headerSize(letter) + ownReserve; size > maxHeader || maxPayload > 0 && int64(size) > maxPayload {
+		letter.Header = own
+	}
+	if maxPayload > 0 && int64(headerSize(letter)+len(letter.Data)) > maxPayload {
+		letter.Header.Set(HeaderDeadTruncated, strconv.Itoa(len(letter.Data)))
+		letter.Data = letter.Data[:max(0, int(maxPayload)-headerSize(letter))]
+	}
+	return letter
+}
+
+const (
+	// maxHeader is the most that JetStream stores: 64 KiB less one, which an original can have used up.
+	maxHeader = 1<<16 - 1
+	// ownReserve is room for one more header, HeaderDeadTruncated.
+	ownReserve = 64
+)
+
+// headerSize is what a message's headers take on the wire. nats.go's Size counts the subject and the body
+// too; the server's limit counts headers and body.
+func headerSize(msg *nats.Msg) int {
+	return msg.Size() - len(msg.Subject) - len(msg.Data)
+}
+
+// sendable tells whether nats.go sends a header of this name. Other clients may send more than that, and
+// nats.go reads it, so a letter could be refused for ever for a header that came with its original.
+func sendable(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune("\"()/,:;<=>?@[\\]{}", r)
+	})
+}
+
+// oneLine makes a text fit for a header, whose value ends with its line.
+func oneLine(s string) string {
+	const most = 1024
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return strings.Join(strings.Fields(s), " ")
+}

@@ -1,0 +1,15 @@
+// Package streams is the message contract of publish-reconciler: subjects, JetStream streams and
+// consumers, message types, and the helpers for producers written in Go.
+//
+//	ingestor ── publish.webhook.<platform> ──────────────▶ PUBLISH_WEBHOOKS ──▶ consumer webhooks
+//
+//	worker ──── publish.schedule.check.<log_id> ─┐ fires
+//	anyone ──── publish.check.<log_id> ◀─────────┴───────▶ PUBLISH_CHECKS ────▶ consumer checks
+//	service ─── publish.schedule.sweep ──────────┐ fires          │
+//	anyone ──── publish.sweep ◀──────────────────┴────────────────┴───────────▶ consumer sweeper
+//
+//	service ─── publish.dead.<webhook|check|sweep> ──────▶ PUBLISH_DEAD
+//	service ─── publish.event.<platform>.<outcome> ──────▶ PUBLISH_EVENTS
+//
+// It depends on nats.go and google/uuid alone, so that a producer may import it without the service.
+package streams

@@ -1,0 +1,115 @@
+package streams
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Headers of a message schedule (ADR-51 of the NATS architecture, server 2.12 and later).
+const (
+	headerSchedule       = "Nats-Schedule"
+	headerScheduleTarget = "Nats-Schedule-Target"
+	headerScheduler      = "Nats-Scheduler" // on what a schedule fired: the schedule's subject
+)
+
+// PublishWebhook hands in what a platform said about a post and returns once JetStream has stored it.
+// The platform is one subject token such as "instagram". The body is the platform's own JSON object with
+// an external_post_id; what could only become a dead letter is refused with a [*DecodeError] before it is
+// sent. With jetstream.WithMsgID a webhook that is handed in again within two minutes is stored once.
+// Without a deadline in ctx it waits five seconds for JetStream's answer.
+func PublishWebhook(ctx context.Context, js jetstream.Publisher, platform string, body []byte, opts ...jetstream.PublishOpt) error {
+	webhook, err := DecodeWebhook(WebhookSubject(platform), body)
+	if err != nil {
+		return err
+	}
+	if _, err := js.Publish(ctx, WebhookSubject(webhook.Platform), body, opts...); err != nil {
+		return fmt.Errorf("publish webhook of %s: %w", webhook.Platform, err)
+	}
+	return nil
+}
+
+// ScheduleCheck has the log checked at the given moment, by the NATS server's clock. It takes the place of
+// the check that is pending for the log, if any. A moment that has passed means now (within about 250 ms).
+// It returns once JetStream has stored the schedule; without a deadline in ctx it waits five seconds.
+func ScheduleCheck(ctx context.Context, js jetstream.Publisher, check Check, at time.Time) error {
+	if _, err := js.PublishMsg(ctx, CheckSchedule(check, at)); err != nil {
+		return fmt.Errorf("schedule check of log %s: %w", check.LogID, err)
+	}
+	return nil
+}
+
+// CheckSchedule is the message that [ScheduleCheck] publishes, for producers that publish many at once.
+func CheckSchedule(check Check, at time.Time) *nats.Msg {
+	return schedule(ScheduleCheckSubject(check.LogID), CheckSubject(check.LogID), check.body(), at)
+}
+
+// RetrySchedule has a check that found no log delivered again at the given moment, with the given number
+// of tries so far in [HeaderTries]. It leaves the log's pending check alone.
+func RetrySchedule(check Check, tries int, at time.Time) *nats.Msg {
+	msg := schedule(prefixScheduleRetry+check.LogID.String(), CheckSubject(check.LogID), check.body(), at)
+	msg.Header.Set(HeaderTries, fmt.Sprint(tries))
+	return msg
+}
+
+// SweepSchedule fires a sweep at the given moment; it takes the place of the one that is pending.
+func SweepSchedule(at time.Time) *nats.Msg {
+	return schedule(SubjectScheduleSweep, SubjectSweep, nil, at)
+}
+
+// schedule writes the headers itself: nats.go's WithScheduleAt cuts to whole seconds, which fires early.
+func schedule(subject, target string, body []byte, at time.Time) *nats.Msg {
+	// The server counts nanoseconds since 1970 in an int64: what does not fit, such as the zero time, is
+	// stored and never fires.
+	if earliest := time.Unix(0, 0); at.Before(earliest) {
+		at = earliest
+	} else if latest := time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC); at.After(latest) {
+		at = latest
+	}
+	msg := nats.NewMsg(subject)
+	msg.Data = body
+	msg.Header.Set(headerSchedule, "@at "+at.UTC().Format(time.RFC3339Nano))
+	msg.Header.Set(headerScheduleTarget, target)
+	return msg
+}
+
+// IsTick tells whether a sweep's message was fired by the pending schedule, not published by hand.
+func IsTick(header nats.Header) bool {
+	return header.Get(headerScheduler) == SubjectScheduleSweep
+}
+
+// ScheduledAt is the moment at which the schedule fires; false for a message that is no schedule of
+// the "@at" form.
+func ScheduledAt(header nats.Header) (time.Time, bool) {
+	at, err := time.Parse("@at "+time.RFC3339, header.Get(headerSchedule))
+	return at, err == nil
+}
+
+// CancelCheck takes the log's pending check back. It is no error when there is none. A check that has
+// fired already is not called back.
+func CancelCheck(ctx context.Context, js jetstream.StreamManager, logID uuid.UUID) error {
+	stream, err := js.Stream(ctx, StreamChecks)
+	if err != nil {
+		return fmt.Errorf("cancel check of log %s: %w", logID, err)
+	}
+	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(ScheduleCheckSubject(logID))); err != nil {
+		return fmt.Errorf("cancel check of log %s: %w", logID, err)
+	}
+	return nil
+}
+
+func (c Check) body() []byte {
+	if c.Timeout == nil {
+		return nil
+	}
+	body, err := json.Marshal(map[string]float64{"timeout_minutes": c.Timeout.Minutes()})
+	if err != nil {
+		panic(err) // a float64 made from a duration is always finite
+	}
+	return body
+}
