@@ -10,12 +10,13 @@ import (
 // draft gathers what a transaction does to one log: several messages may be about it, each is decided on
 // the state the one before left, and the row is written once.
 type draft struct {
-	log    Log
-	parked []ParkedWebhook
-	row    RowChange
-	dirty  bool
-	events []Event
-	told   map[uuid.UUID]bool // the events that are told once
+	log     Log
+	parked  []ParkedWebhook
+	row     RowChange
+	dirty   bool
+	events  []Event
+	changes []StateChange
+	told    map[uuid.UUID]bool // the events that are told once
 }
 
 func newDraft(locked LockedLog) *draft {
@@ -34,8 +35,22 @@ func (d *draft) apply(decision Decision, q Question, now time.Time) Decision {
 		d.note(d.receivedEvent(*q.Webhook, decision.Reason))
 	}
 	if decision.Action != "" {
+		from := d.log.Status
 		d.act(decision, q.Trigger, now)
-		d.note(d.reconciledEvent(decision, q.Trigger))
+		event := d.reconciledEvent(decision, q.Trigger)
+		d.note(event)
+		d.changes = append(d.changes, StateChange{
+			ID:             event.ID,
+			LogID:          d.log.ID,
+			Platform:       d.log.Post.Platform,
+			ExternalPostID: d.log.Post.ExternalPostID,
+			From:           from,
+			To:             d.log.Status,
+			Reason:         decision.Reason,
+			Trigger:        q.Trigger,
+			URL:            d.log.ExternalURL,
+			Time:           now.UTC(),
+		})
 	}
 	if decision.Skipped {
 		d.note(d.skippedEvent(decision, q.Trigger))
@@ -174,4 +189,5 @@ func (c *Changes) gather(d *draft) {
 		c.Rows = append(c.Rows, d.row)
 	}
 	c.Ledger = append(c.Ledger, d.events...)
+	c.Outbox = append(c.Outbox, d.changes...)
 }

@@ -75,6 +75,34 @@ func (l Log) failedByTimeout() bool {
 	return l.Status == StatusFailed && l.Metadata[keyReason] == string(ReasonWebhookTimeout)
 }
 
+// StateChange is one move of a log, told to whoever wants to react (publish.event.<platform>.<to>). Its
+// JSON is the event's body.
+type StateChange struct {
+	// ID is the ledger event's, and the Nats-Msg-Id.
+	ID             uuid.UUID `json:"-"`
+	LogID          uuid.UUID `json:"log_id"`
+	Platform       string    `json:"platform"`
+	ExternalPostID string    `json:"external_post_id"`
+	From           Status    `json:"from"`
+	To             Status    `json:"to"`
+	Reason         Reason    `json:"reason"`
+	Trigger        Trigger   `json:"trigger"`
+	// URL leads to the post; empty when none is known.
+	URL string `json:"url"`
+	// Time is the database's, in UTC.
+	Time time.Time `json:"time"`
+}
+
+// OutboxEvent is a state change as it waits in a store's outbox.
+type OutboxEvent struct {
+	// ID is the [StateChange]'s. Ids grow with time, so that changes are told in order.
+	ID       uuid.UUID
+	Platform string
+	Outcome  Status // the log's new one
+	// Body is the JSON of the [StateChange].
+	Body []byte
+}
+
 // Severity of a ledger event.
 type Severity string
 

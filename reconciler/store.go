@@ -67,6 +67,8 @@ type LockedLog struct {
 type Changes struct {
 	Rows   []RowChange
 	Ledger []Event
+	// Outbox is what is told of the state changes, if the store keeps an outbox.
+	Outbox []StateChange
 	Park   []ParkedWebhook
 	Unpark []uuid.UUID
 }

@@ -50,7 +50,7 @@ SELECT *
 const unparkSQL = `DELETE FROM parked_webhooks WHERE id = ANY ($1::uuid[])`
 
 func queueChanges(batch *pgx.Batch, changes reconciler.Changes) error {
-	for _, queue := range []func(*pgx.Batch, reconciler.Changes) error{queueUpdate, queueLedger, queuePark} {
+	for _, queue := range []func(*pgx.Batch, reconciler.Changes) error{queueUpdate, queueLedger, queuePark, queueOutbox} {
 		if err := queue(batch, changes); err != nil {
 			return err
 		}

@@ -26,6 +26,9 @@ const (
 type Store struct {
 	pool    *pgxpool.Pool
 	timeout time.Duration
+	outbox  bool
+	// outboxed has a token when the outbox may hold something; one is enough to wake its reader.
+	outboxed chan struct{}
 }
 
 var _ reconciler.Store = (*Store)(nil)
@@ -36,6 +39,8 @@ type Config struct {
 	URL string
 	// Timeout limits one transaction or query. Zero: [DefaultTimeout].
 	Timeout time.Duration
+	// Outbox keeps what is to be told of state changes, for [Store.DrainOutbox].
+	Outbox bool
 }
 
 // Open makes a store. It does not connect: the first query does. The error is about the URL.
@@ -63,7 +68,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
-	return &Store{pool: pool, timeout: cfg.Timeout}, nil
+	return &Store{pool: pool, timeout: cfg.Timeout, outbox: cfg.Outbox, outboxed: make(chan struct{}, 1)}, nil
 }
 
 // Close closes all connections; it waits for queries under way.

@@ -25,14 +25,14 @@ func (s *Store) Transact(ctx context.Context, keys reconciler.Keys, decide func(
 		return translate(ctx, err)
 	}
 	defer conn.Release() // closes a connection that is not idle
-	if err := transact(ctx, conn, keys, decide); err != nil {
+	if err := s.transact(ctx, conn, keys, decide); err != nil {
 		rollback(conn)
 		return translate(ctx, err)
 	}
 	return nil
 }
 
-func transact(ctx context.Context, conn *pgxpool.Conn, keys reconciler.Keys, decide func(reconciler.Locked) reconciler.Changes) error {
+func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconciler.Keys, decide func(reconciler.Locked) reconciler.Changes) error {
 	var locked reconciler.Locked
 	first := &pgx.Batch{}
 	first.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
@@ -42,8 +42,12 @@ func transact(ctx context.Context, conn *pgxpool.Conn, keys reconciler.Keys, dec
 	if err := conn.SendBatch(ctx, first).Close(); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
+	changes := decide(locked)
+	if !s.outbox {
+		changes.Outbox = nil
+	}
 	second := &pgx.Batch{}
-	if err := queueChanges(second, decide(locked)); err != nil {
+	if err := queueChanges(second, changes); err != nil {
 		return err
 	}
 	second.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
@@ -54,6 +58,9 @@ func transact(ctx context.Context, conn *pgxpool.Conn, keys reconciler.Keys, dec
 	})
 	if err := conn.SendBatch(ctx, second).Close(); err != nil {
 		return fmt.Errorf("write: %w", err)
+	}
+	if len(changes.Outbox) > 0 {
+		s.wakeOutbox()
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type service struct {
 	store      *repo.Store
 	reconciler *reconciler.Reconciler
 	consumer   *consumer.Consumer
+	relay      *consumer.Relay // nil where outcome events are off
 	listener   net.Listener
 }
 
@@ -44,7 +45,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	if err != nil {
 		return nil, fmt.Errorf("serve http: %w", err)
 	}
-	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL})
+	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events})
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +65,9 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		Restore:       s.prepareStreams,
 		Logger:        logger,
 	})
+	if cfg.events {
+		s.relay = consumer.NewRelay(s.store, scheduler, logger)
+	}
 	return s, err
 }
 
@@ -123,9 +127,28 @@ func (s *service) consume(ctx context.Context, ready func()) error {
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go s.announce(watch, ready)
+	stopRelay := s.startRelay(ctx)
 	err = s.consumer.Run(ctx)
+	stopRelay() // after the last commit, so that its events go out too
 	s.logger.InfoContext(ctx, "stopped")
 	return err
+}
+
+// startRelay publishes outcome events until the function it returns is called, which waits for the last.
+func (s *service) startRelay(ctx context.Context) (stop func()) {
+	if s.relay == nil {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.relay.Run(ctx)
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // announce calls ready when the consumers are.

@@ -23,6 +23,7 @@ type settings struct {
 	databaseSettings `embed:""`
 	httpSettings     `embed:""`
 	ruleSettings     `embed:""`
+	eventSettings    `embed:""`
 	logSettings      `embed:""`
 }
 
@@ -50,6 +51,10 @@ type ruleSettings struct {
 	SweepInterval    string `name:"sweep-interval" env:"SWEEP_INTERVAL" default:"1m" help:"Time between two sweeps."`
 }
 
+type eventSettings struct {
+	Events string `name:"events" env:"EVENTS" default:"on" help:"Whether state changes are published on publish.event.>: on or off."`
+}
+
 type logSettings struct {
 	LogLevel  string `name:"log-level" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"LOG_FORMAT" help:"text or json; unset: text on a terminal, else json."`
@@ -71,6 +76,7 @@ type config struct {
 	apiToken       string
 	policy         reconciler.Policy
 	sweepInterval  time.Duration
+	events         bool
 	log            logConfig
 }
 
@@ -120,6 +126,7 @@ func (s settings) config() (config, error) {
 			IgnoreLate:     oneOf(&f, "late-webhooks", "LATE_WEBHOOKS", s.LateWebhooks, map[string]bool{"accept": false, "ignore": true}),
 		},
 		sweepInterval: f.duration("sweep-interval", "SWEEP_INTERVAL", s.SweepInterval, minSweepInterval, maxSweepInterval),
+		events:        oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
 		log:           s.logSettings.read(&f),
 	}
 	for server := range strings.SplitSeq(s.NATSURL, ",") {

@@ -57,6 +57,14 @@ CREATE TABLE IF NOT EXISTS parked_webhooks (
 );
 CREATE INDEX IF NOT EXISTS parked_webhooks_post_idx ON parked_webhooks (platform, external_post_id);
 
+-- What is to be told of state changes (publish.event.>), written with them and deleted once it is told.
+CREATE TABLE IF NOT EXISTS publish_outbox (
+    id       uuid PRIMARY KEY,
+    platform text NOT NULL,
+    outcome  text NOT NULL,
+    body     text NOT NULL
+);
+
 -- What exists already must be of the types that the service reads and writes, and fill in by itself what
 -- a publisher leaves out.
 -- +goose StatementBegin

@@ -1,0 +1,102 @@
+package consumer
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/streams"
+)
+
+const (
+	// relayBatch is how many events leave the outbox in one transaction.
+	relayBatch = 500
+	// relayInterval is how often the outbox is looked into without being woken: for what another replica
+	// left behind when it died.
+	relayInterval = 5 * time.Second
+)
+
+// Outbox holds what is to be told of state changes, committed with them.
+type Outbox interface {
+	// DrainOutbox hands at most limit events to publish and forgets them when that returns nil. It returns
+	// how many there were.
+	DrainOutbox(ctx context.Context, limit int, publish func(context.Context, []reconciler.OutboxEvent) error) (int, error)
+	// Outboxed has a token when there may be something to drain.
+	Outboxed() <-chan struct{}
+}
+
+// Relay publishes the outcome events: publish.event.<platform>.<outcome>, with the ledger event's id as
+// message id, so that JetStream stores an event once though a crash may publish it twice. Make one with [NewRelay].
+type Relay struct {
+	outbox    Outbox
+	scheduler *Scheduler
+	logger    *slog.Logger
+}
+
+// NewRelay returns a relay from the outbox to JetStream.
+func NewRelay(outbox Outbox, scheduler *Scheduler, logger *slog.Logger) *Relay {
+	return &Relay{outbox: outbox, scheduler: scheduler, logger: logger}
+}
+
+// Run publishes what comes into the outbox until ctx ends, then what is in it still.
+func (r *Relay) Run(ctx context.Context) {
+	delay := backoff.NewExponentialBackOff()
+	delay.InitialInterval = 100 * time.Millisecond
+	delay.MaxInterval = relayInterval
+	waiting := false
+	for {
+		wait := relayInterval
+		switch err := r.drain(ctx); {
+		case ctx.Err() != nil:
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+			defer cancel()
+			_ = r.drain(last) // what is left waits for the next start, or another replica
+			return
+		case err != nil:
+			wait = delay.NextBackOff()
+			if !waiting {
+				r.logger.WarnContext(ctx, "outcome events wait", "err", err)
+			}
+			waiting = true
+		default:
+			delay.Reset()
+			if waiting {
+				r.logger.InfoContext(ctx, "outcome events go out again")
+			}
+			waiting = false
+		}
+		var woken <-chan struct{}
+		if !waiting {
+			woken = r.outbox.Outboxed()
+		}
+		select {
+		case <-woken:
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// drain empties the outbox.
+func (r *Relay) drain(ctx context.Context) error {
+	for {
+		n, err := r.outbox.DrainOutbox(ctx, relayBatch, r.publish)
+		if err != nil || n < relayBatch {
+			return err
+		}
+	}
+}
+
+func (r *Relay) publish(ctx context.Context, events []reconciler.OutboxEvent) error {
+	msgs := make([]*nats.Msg, len(events))
+	for i, event := range events {
+		msgs[i] = nats.NewMsg(streams.EventSubject(event.Platform, string(event.Outcome)))
+		msgs[i].Header.Set(nats.MsgIdHdr, event.ID.String())
+		msgs[i].Data = event.Body
+	}
+	return r.scheduler.publish(ctx, msgs)
+}
