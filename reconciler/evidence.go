@@ -107,6 +107,10 @@ func ReadWebhook(platform string, fields map[string]any, receivedAt time.Time) E
 			evidence.Fields[name] = cut(v)
 		case json.Number, bool, nil:
 			evidence.Fields[name] = v
+		default: // scalars only, but the platform's words on a refusal may be needed later
+			if words := errorText(v); slices.Contains(errorFields, name) && words != "" {
+				evidence.Fields[name] = words
+			}
 		}
 	}
 	evidence.Fields[keyReceived] = true
@@ -121,9 +125,9 @@ func ReadWebhook(platform string, fields map[string]any, receivedAt time.Time) E
 
 // recorded is the evidence that a log holds already, whoever wrote it there.
 func (l Log) recorded() Evidence {
-	received, said := l.Metadata[keyReceived]
+	received := l.Metadata[keyReceived]
 	status, hasStatus := scalarText(l.Metadata[keyStatus])
-	if received != true && (said || !hasStatus) {
+	if received == false || received != true && !hasStatus {
 		return Evidence{}
 	}
 	// Where a status was written, even null, it says what complete came to; complete itself may have been
@@ -275,16 +279,21 @@ func scalarText(value any) (string, bool) {
 	}
 }
 
-// errorText also takes an object, such as Meta's {"message": …, "code": …}, as its JSON.
+// errorText is the platform's words in a field: an object, such as {"message": …, "code": …}, is taken as
+// its JSON; null and a flag are no words.
 func errorText(value any) string {
-	if text, ok := scalarText(value); ok || value == nil || value == "" {
-		return text
-	}
-	text, err := json.Marshal(value)
-	if err != nil {
+	switch value.(type) {
+	case nil, bool:
 		return ""
+	case map[string]any, []any:
+		text, err := json.Marshal(value)
+		if err != nil {
+			return ""
+		}
+		return cut(string(text))
 	}
-	return cut(string(text))
+	text, _ := scalarText(value)
+	return text
 }
 
 func cut(s string) string {
