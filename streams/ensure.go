@@ -42,7 +42,7 @@ func (c Config) replicas() (int, error) {
 // setting to the administrator, and never shrinks anything. It never deletes. Several replicas may call
 // it at once.
 //
-// What JetStream can't change in place is returned as [*Mismatch] with Fixed set, all of them at once and
+// What JetStream can't change in place is returned as [*MismatchError] with Fixed set, all of them at once and
 // before anything was changed. What the server refuses is returned too, after all the rest was done. It
 // begins with [CheckServer]. Every call to the server is limited to five seconds, or to ctx; where nobody
 // answers it looks again, five times at most.
@@ -61,10 +61,10 @@ func Ensure(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 		if len(mismatches) == 0 {
 			return nil
 		}
-		if err := join(mismatches, func(m *Mismatch) bool { return m.Fixed }); err != nil {
+		if err := join(mismatches, func(m *MismatchError) bool { return m.Fixed }); err != nil {
 			return err
 		}
-		left = join(mismatches, func(*Mismatch) bool { return true })
+		left = join(mismatches, func(*MismatchError) bool { return true })
 		if err := plan.apply(ctx, js); unanswered(ctx, err) {
 			left = err
 		} else if err != nil {
@@ -81,17 +81,17 @@ func unanswered(ctx context.Context, err error) bool {
 }
 
 // Verify changes nothing. It returns nil when all streams and consumers are there as [Ensure] would leave
-// them, else every [*Mismatch], joined. It begins with [CheckServer]. Every call to the server is limited
+// them, else every [*MismatchError], joined. It begins with [CheckServer]. Every call to the server is limited
 // to five seconds, or to ctx.
 func Verify(ctx context.Context, js jetstream.JetStream, cfg Config) error {
 	plan, err := inspect(ctx, js, cfg)
 	if err != nil {
 		return err
 	}
-	return join(plan.mismatches(), func(*Mismatch) bool { return true })
+	return join(plan.mismatches(), func(*MismatchError) bool { return true })
 }
 
-func join(mismatches []*Mismatch, wanted func(*Mismatch) bool) error {
+func join(mismatches []*MismatchError, wanted func(*MismatchError) bool) error {
 	var faults []error
 	for _, m := range mismatches {
 		if wanted(m) {
@@ -110,18 +110,18 @@ type plan struct {
 type streamPlan struct {
 	create     bool
 	config     jetstream.StreamConfig
-	mismatches []*Mismatch
+	mismatches []*MismatchError
 }
 
 type consumerPlan struct {
 	create     bool
 	stream     string
 	config     jetstream.ConsumerConfig
-	mismatches []*Mismatch
+	mismatches []*MismatchError
 }
 
-func (p *plan) mismatches() []*Mismatch {
-	var all []*Mismatch
+func (p *plan) mismatches() []*MismatchError {
+	var all []*MismatchError
 	for _, s := range p.streams {
 		all = append(all, s.mismatches...)
 	}
@@ -163,7 +163,7 @@ func inspectStream(ctx context.Context, js jetstream.JetStream, want jetstream.S
 	defer cancel()
 	found, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return streamPlan{create: true, config: want, mismatches: []*Mismatch{{Stream: want.Name}}}, nil
+		return streamPlan{create: true, config: want, mismatches: []*MismatchError{{Stream: want.Name}}}, nil
 	}
 	if err != nil {
 		return streamPlan{}, fmt.Errorf("look up stream %s: %w", want.Name, err)
@@ -178,11 +178,11 @@ func inspectConsumer(ctx context.Context, js jetstream.JetStream, want ConsumerD
 	name := want.Config.Durable
 	found, err := js.Consumer(ctx, want.Stream, name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-		return consumerPlan{create: true, stream: want.Stream, config: want.Config, mismatches: []*Mismatch{{Stream: want.Stream, Consumer: name}}}, nil
+		return consumerPlan{create: true, stream: want.Stream, config: want.Config, mismatches: []*MismatchError{{Stream: want.Stream, Consumer: name}}}, nil
 	}
 	if errors.Is(err, jetstream.ErrNotPullConsumer) {
-		push := &Mismatch{Stream: want.Stream, Consumer: name, Setting: "deliver_subject", Found: "set", Want: "unset, as a pull consumer has it", Fixed: true}
-		return consumerPlan{stream: want.Stream, config: want.Config, mismatches: []*Mismatch{push}}, nil
+		push := &MismatchError{Stream: want.Stream, Consumer: name, Setting: "deliver_subject", Found: "set", Want: "unset, as a pull consumer has it", Fixed: true}
+		return consumerPlan{stream: want.Stream, config: want.Config, mismatches: []*MismatchError{push}}, nil
 	}
 	if err != nil {
 		return consumerPlan{}, fmt.Errorf("look up consumer %s of stream %s: %w", name, want.Stream, err)
@@ -243,7 +243,7 @@ func overlap(ctx context.Context, js jetstream.JetStream, config jetstream.Strea
 		names := js.StreamNames(ctx, jetstream.WithStreamListSubject(subject))
 		for name := range names.Name() {
 			if name != config.Name {
-				faults = append(faults, &Mismatch{
+				faults = append(faults, &MismatchError{
 					Stream: config.Name, Setting: "subject " + subject, Found: "taken by stream " + name, Want: "its own", Fixed: true,
 				})
 			}

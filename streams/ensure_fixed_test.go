@@ -82,7 +82,7 @@ func TestEnsureFixed(t *testing.T) {
 				}
 			}
 			for _, fault := range err.(interface{ Unwrap() []error }).Unwrap() {
-				var mismatch *streams.Mismatch
+				var mismatch *streams.MismatchError
 				if !errors.As(fault, &mismatch) || !mismatch.Fixed || mismatch.Stream != test.stream.Name {
 					t.Errorf("error is %#v", fault)
 				}

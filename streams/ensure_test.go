@@ -191,41 +191,67 @@ func TestEnsureRaises(t *testing.T) {
 		change   func(t *testing.T, js jetstream.JetStream)
 		mismatch string
 	}{
-		"max age": {changedStream(streams.StreamDead, func(c *jetstream.StreamConfig) { c.MaxAge = 2 * time.Hour }),
-			"stream PUBLISH_DEAD: max_age is 2h0m0s, must be at least 720h0m0s"},
-		"max age where there is none": {changedStream(streams.StreamChecks, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }),
-			"stream PUBLISH_CHECKS: max_age is 1h0m0s, must be unlimited"},
-		"duplicate window": {changedStream(streams.StreamWebhooks, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }),
-			"stream PUBLISH_WEBHOOKS: duplicate_window is 1s, must be at least 2m0s"},
-		"discard": {changedStream(streams.StreamWebhooks, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }),
-			"stream PUBLISH_WEBHOOKS: discard is DiscardOld, must be DiscardNew"},
-		"interest retention": {changedStream(streams.StreamEvents, func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }),
-			"stream PUBLISH_EVENTS: retention is Interest, must be Limits"},
-		"no ack": {changedStream(streams.StreamEvents, func(c *jetstream.StreamConfig) { c.NoAck = true }),
-			"stream PUBLISH_EVENTS: no_ack is true, must be false"},
+		"max age": {
+			changedStream(streams.StreamDead, func(c *jetstream.StreamConfig) { c.MaxAge = 2 * time.Hour }),
+			"stream PUBLISH_DEAD: max_age is 2h0m0s, must be at least 720h0m0s",
+		},
+		"max age where there is none": {
+			changedStream(streams.StreamChecks, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour }),
+			"stream PUBLISH_CHECKS: max_age is 1h0m0s, must be unlimited",
+		},
+		"duplicate window": {
+			changedStream(streams.StreamWebhooks, func(c *jetstream.StreamConfig) { c.Duplicates = time.Second }),
+			"stream PUBLISH_WEBHOOKS: duplicate_window is 1s, must be at least 2m0s",
+		},
+		"discard": {
+			changedStream(streams.StreamWebhooks, func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld }),
+			"stream PUBLISH_WEBHOOKS: discard is DiscardOld, must be DiscardNew",
+		},
+		"interest retention": {
+			changedStream(streams.StreamEvents, func(c *jetstream.StreamConfig) { c.Retention = jetstream.InterestPolicy }),
+			"stream PUBLISH_EVENTS: retention is Interest, must be Limits",
+		},
+		"no ack": {
+			changedStream(streams.StreamEvents, func(c *jetstream.StreamConfig) { c.NoAck = true }),
+			"stream PUBLISH_EVENTS: no_ack is true, must be false",
+		},
 		"subject missing": {changedStream(streams.StreamChecks, func(c *jetstream.StreamConfig) {
 			c.Subjects = []string{"publish.check.*", "publish.sweep", "publish.schedule.check.*"}
 		}), "stream PUBLISH_CHECKS: subjects is publish.check.* publish.sweep publish.schedule.check.*, must be publish.check.* publish.sweep publish.schedule.> among others"},
-		"ack wait": {changedConsumer(streams.StreamChecks, "checks", func(c *jetstream.ConsumerConfig) { c.AckWait = time.Second }),
-			"consumer checks of stream PUBLISH_CHECKS: ack_wait is 1s, must be at least 30s"},
+		"ack wait": {
+			changedConsumer(streams.StreamChecks, "checks", func(c *jetstream.ConsumerConfig) { c.AckWait = time.Second }),
+			"consumer checks of stream PUBLISH_CHECKS: ack_wait is 1s, must be at least 30s",
+		},
 		"backoff": {changedConsumer(streams.StreamChecks, "checks", func(c *jetstream.ConsumerConfig) {
 			c.BackOff = []time.Duration{time.Minute, time.Second}
 		}), "consumer checks of stream PUBLISH_CHECKS: backoff is [1m0s 1s], must be at least 30s at every step"},
-		"max deliver": {changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 5 }),
-			"consumer webhooks of stream PUBLISH_WEBHOOKS: max_deliver is 5, must be unlimited"},
-		"max ack pending": {changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 10 }),
-			"consumer webhooks of stream PUBLISH_WEBHOOKS: max_ack_pending is 10, must be at least 4000"},
-		"two sweeps at a time": {changedConsumer(streams.StreamChecks, "sweeper", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 2 }),
-			"consumer sweeper of stream PUBLISH_CHECKS: max_ack_pending is 2, must be 1"},
-		"filter": {changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.FilterSubject = "publish.webhook.tiktok" }),
-			"consumer webhooks of stream PUBLISH_WEBHOOKS: filter_subject is publish.webhook.tiktok, must be publish.webhook.*"},
+		"max deliver": {
+			changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.MaxDeliver = 5 }),
+			"consumer webhooks of stream PUBLISH_WEBHOOKS: max_deliver is 5, must be unlimited",
+		},
+		"max ack pending": {
+			changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 10 }),
+			"consumer webhooks of stream PUBLISH_WEBHOOKS: max_ack_pending is 10, must be at least 4000",
+		},
+		"two sweeps at a time": {
+			changedConsumer(streams.StreamChecks, "sweeper", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 2 }),
+			"consumer sweeper of stream PUBLISH_CHECKS: max_ack_pending is 2, must be 1",
+		},
+		"filter": {
+			changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.FilterSubject = "publish.webhook.tiktok" }),
+			"consumer webhooks of stream PUBLISH_WEBHOOKS: filter_subject is publish.webhook.tiktok, must be publish.webhook.*",
+		},
 		"filters": {changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) {
 			c.FilterSubject, c.FilterSubjects = "", []string{"publish.webhook.tiktok", "publish.webhook.instagram"}
 		}), "consumer webhooks of stream PUBLISH_WEBHOOKS: filter_subject is publish.webhook.tiktok publish.webhook.instagram, must be publish.webhook.*"},
-		"no bodies": {changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }),
-			"consumer webhooks of stream PUBLISH_WEBHOOKS: headers_only is true, must be false"},
-		"vanishes": {changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.InactiveThreshold = time.Hour }),
-			"consumer webhooks of stream PUBLISH_WEBHOOKS: inactive_threshold is 1h0m0s, must be 0s"},
+		"no bodies": {
+			changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.HeadersOnly = true }),
+			"consumer webhooks of stream PUBLISH_WEBHOOKS: headers_only is true, must be false",
+		},
+		"vanishes": {
+			changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.InactiveThreshold = time.Hour }),
+			"consumer webhooks of stream PUBLISH_WEBHOOKS: inactive_threshold is 1h0m0s, must be 0s",
+		},
 		"consumer gone": {func(t *testing.T, js jetstream.JetStream) {
 			if err := js.DeleteConsumer(t.Context(), streams.StreamChecks, "checks"); err != nil {
 				t.Fatal(err)
@@ -309,8 +335,7 @@ func TestEnsureReplicas(t *testing.T) {
 			t.Errorf("error does not name %s: %v", want.Name, err)
 		}
 	}
-	var refusal *jetstream.APIError
-	if !errors.As(err, &refusal) {
+	if _, ok := errors.AsType[*jetstream.APIError](err); !ok {
 		t.Errorf("error is %v", err)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Mismatch is one thing about a stream or a consumer that is not as the service needs it.
-type Mismatch struct {
+// MismatchError is one thing about a stream or a consumer that is not as the service needs it.
+type MismatchError struct {
 	Stream string
 	// Consumer is empty where the stream itself is meant.
 	Consumer string
@@ -24,7 +24,7 @@ type Mismatch struct {
 	Fixed bool
 }
 
-func (m *Mismatch) Error() string {
+func (m *MismatchError) Error() string {
 	name := "stream " + m.Stream
 	if m.Consumer != "" {
 		name = "consumer " + m.Consumer + " of " + name
@@ -42,11 +42,11 @@ func (m *Mismatch) Error() string {
 // comparison collects what differs about one stream or consumer.
 type comparison struct {
 	stream, consumer string
-	mismatches       []*Mismatch
+	mismatches       []*MismatchError
 }
 
 func (c *comparison) differs(setting string, found, want any) {
-	c.mismatches = append(c.mismatches, &Mismatch{
+	c.mismatches = append(c.mismatches, &MismatchError{
 		Stream: c.stream, Consumer: c.consumer, Setting: setting, Found: fmt.Sprint(found), Want: fmt.Sprint(want),
 	})
 }
@@ -90,7 +90,7 @@ func zero[T int | time.Duration](n T) bool     { return n == 0 }
 
 // mergeStream returns what is found with all that is wanted in it, and what differed. What the
 // definition does not promise stays as the administrator has it.
-func mergeStream(found, want jetstream.StreamConfig) (jetstream.StreamConfig, []*Mismatch) {
+func mergeStream(found, want jetstream.StreamConfig) (jetstream.StreamConfig, []*MismatchError) {
 	c := &comparison{stream: want.Name}
 	stays(c, "storage", found.Storage, want.Storage)
 	stays(c, "sealed", found.Sealed, false)
@@ -166,7 +166,7 @@ func list(subjects []string) string {
 }
 
 // mergeConsumer is [mergeStream] for a consumer, whose stream is kept on the given number of servers.
-func mergeConsumer(stream string, found, want jetstream.ConsumerConfig, replicas int) (jetstream.ConsumerConfig, []*Mismatch) {
+func mergeConsumer(stream string, found, want jetstream.ConsumerConfig, replicas int) (jetstream.ConsumerConfig, []*MismatchError) {
 	c := &comparison{stream: stream, consumer: want.Durable}
 	stays(c, "deliver_policy", found.DeliverPolicy, want.DeliverPolicy)
 	stays(c, "ack_policy", found.AckPolicy, want.AckPolicy)
