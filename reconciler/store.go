@@ -52,7 +52,7 @@ type Keys struct {
 
 // Locked is what a transaction found.
 type Locked struct {
-	// Now is the database's time at the start of the transaction.
+	// Now is the database's time at the start of the transaction; zero when there are no logs.
 	Now  time.Time
 	Logs []LockedLog
 }

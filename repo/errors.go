@@ -29,8 +29,7 @@ func translate(ctx context.Context, err error) error {
 	if errors.As(err, &pgErr) && refused(pgErr.Code) {
 		return fmt.Errorf("%w: %w", reconciler.ErrRefused, err)
 	}
-	var timeout *timeoutError
-	if errors.As(context.Cause(ctx), &timeout) {
+	if timeout, ok := errors.AsType[*timeoutError](context.Cause(ctx)); ok {
 		return timeout
 	}
 	return fmt.Errorf("postgres: %w", err)
@@ -42,8 +41,9 @@ func refused(code string) bool {
 	case "22", // data exception: text or a number it can't hold
 		"23", // integrity constraint violation
 		"44", // with check option violation
-		"54": // program limit exceeded: an index entry, a nesting too large
+		"54", // program limit exceeded: an index entry, a nesting too large
+		"P0": // a trigger of the publishers' raised an exception
 		return true
 	}
-	return code == "P0001" // a trigger of the publishers' raised an exception
+	return false
 }

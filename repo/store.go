@@ -96,14 +96,16 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 }
 
 // dueSQL pages through the open logs past their deadline by the partial index publish_logs_open_idx: $2 is
-// the latest update that can be due for any platform and bounds the scan, the platform's own filters.
+// the latest update that can be due for any platform and bounds the scan, the platform's own filters. A
+// join in place of the sub-select may be hashed, and then every page sorts the whole backlog.
 const dueSQL = `
 SELECT l.id, l.updated_at
   FROM publish_logs l
-  LEFT JOIN unnest($3::text[], $4::timestamptz[]) AS p(platform, latest) ON p.platform = l.platform
  WHERE l.status IN ('processing', 'retry')
    AND l.updated_at <= $2
-   AND l.updated_at <= coalesce(p.latest, $1)
+   AND l.updated_at <= coalesce((SELECT p.latest
+                                   FROM unnest($3::text[], $4::timestamptz[]) AS p(platform, latest)
+                                  WHERE p.platform = l.platform), $1)
    AND (l.updated_at, l.id) > ($5, $6)
  ORDER BY l.updated_at, l.id
  LIMIT $7`

@@ -78,10 +78,11 @@ func rollback(conn *pgxpool.Conn) {
 }
 
 // lockColumns are what the rules need of a row. extra_metadata is read only where it can bear on a
-// decision: most rows hold no evidence yet.
+// decision: most rows hold no evidence yet. In a publishers' own table any column may be null.
 const lockColumns = `
-       l.id, l.platform, coalesce(l.external_post_id, ''), l.status, coalesce(l.external_url, ''),
-       coalesce(l.retry_count, 0), coalesce(l.max_retries, 0), l.updated_at, now(),
+       l.id, coalesce(l.platform, ''), coalesce(l.external_post_id, ''), coalesce(l.status, ''),
+       coalesce(l.external_url, ''), coalesce(l.retry_count, 0), coalesce(l.max_retries, 0),
+       coalesce(l.updated_at, 'epoch'), now(),
        CASE WHEN l.status IN ('pending', 'failed')
               OR l.extra_metadata ?| ARRAY['webhook_received', 'webhook_status']
             THEN l.extra_metadata END`
@@ -94,7 +95,8 @@ SELECT` + lockColumns + `, NULL::jsonb
    FOR UPDATE`
 
 // lockLogsSQL also locks the other logs of a post for which something is parked: it may only be unparked
-// when all of them have seen it. One statement, so that both are of one snapshot.
+// when all of them have seen it. One statement, so that both are of one snapshot. The ids are arrays whose
+// length the planner can't see: for hundreds of ids it may prefer to scan the whole table, which is slower.
 const lockLogsSQL = `
 SELECT` + lockColumns + `,
        (SELECT jsonb_agg(jsonb_build_object('id', p.id, 'payload', p.payload, 'received_at', p.received_at)
@@ -102,14 +104,12 @@ SELECT` + lockColumns + `,
           FROM parked_webhooks p
          WHERE p.platform = l.platform AND p.external_post_id = l.external_post_id)
   FROM publish_logs l
- WHERE l.id IN (
-       SELECT unnest($1::uuid[])
-       UNION
+ WHERE l.id = ANY ($1::uuid[] || ARRAY(
        SELECT sibling.id
          FROM publish_logs named
          JOIN parked_webhooks p ON p.platform = named.platform AND p.external_post_id = named.external_post_id
          JOIN publish_logs sibling ON sibling.platform = p.platform AND sibling.external_post_id = p.external_post_id
-        WHERE named.id = ANY ($1::uuid[]))
+        WHERE named.id = ANY ((SELECT $1::uuid[])::uuid[])))
  ORDER BY l.id
    FOR UPDATE OF l`
 

@@ -1,0 +1,11 @@
+package repo
+
+// The statements whose plans are tested.
+const (
+	DueSQL       = dueSQL
+	LockPostsSQL = lockPostsSQL
+	LockLogsSQL  = lockLogsSQL
+)
+
+// MigrationsLock is the advisory lock of whoever migrates.
+const MigrationsLock = migrationsLock

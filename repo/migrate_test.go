@@ -1,0 +1,225 @@
+package repo_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
+)
+
+const latest = 2 // the version of the newest migration
+
+func (w *world) migrate() {
+	w.Helper()
+	if err := migrate(w.Context(), w.url); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func (w *world) tables() []string {
+	w.Helper()
+	return column[string](w, `SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1`)
+}
+
+// indexes are the valid ones.
+func (w *world) indexes(table string) []string {
+	w.Helper()
+	return column[string](w, `SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		WHERE i.indrelid = $1::text::regclass AND i.indisvalid ORDER BY 1`, table)
+}
+
+func TestMigrateFreshAndAgain(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld(t)
+	for i, want := range [][2]int64{{0, latest}, {latest, latest}} {
+		from, to, err := repo.Migrate(t.Context(), w.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, "versions", [2]int64{from, to}, want)
+		if i == 0 {
+			w.exec(`INSERT INTO publish_logs (platform) VALUES ('instagram')`)
+		}
+	}
+	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_reconciler_migrations"})
+	equal(t, "indexes", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx"})
+	equal(t, "rows after migrating again", one[int](w, `SELECT count(*) FROM publish_logs`), 1)
+}
+
+func TestMigrateFiveAtOnce(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld(t)
+	var group errgroup.Group
+	for range 5 {
+		group.Go(func() error { return migrate(t.Context(), w.url) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if err := repo.CheckSchema(t.Context(), w.url); err != nil {
+		t.Error(err)
+	}
+	equal(t, "each migration is recorded once",
+		column[int64](w, `SELECT version_id FROM publish_reconciler_migrations ORDER BY 1`), []int64{0, 1, 2})
+}
+
+func TestMigrateWaitsForWhoeverMigrates(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld(t)
+	defer w.hold(`SELECT pg_advisory_xact_lock($1)`, int64(repo.MigrationsLock))()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := migrate(ctx, w.url); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v, want DeadlineExceeded", err)
+	}
+	equal(t, "there are logs", slices.Contains(w.tables(), "publish_logs"), false)
+}
+
+func TestPublisherInsertsOnlyWhatItKnows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := uuid.New()
+	w.exec(`INSERT INTO publish_logs (id, platform, status, external_post_id) VALUES ($1, 'tiktok', 'processing', 'x')`, id)
+	equal(t, "row", w.row(id), row{Status: "processing", Metadata: map[string]any{}})
+	equal(t, "defaults", one[bool](w, `
+		SELECT retry_count = 0 AND max_retries = 3 AND requested_at = created_at AND created_at = updated_at
+		       AND abs(extract(epoch FROM now() - updated_at)) < 60
+		  FROM publish_logs`), true)
+}
+
+func TestMigrateRebuildsAnInterruptedIndex(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld(t)
+	w.exec(`CREATE TABLE publish_logs (id uuid PRIMARY KEY, platform text NOT NULL, status text NOT NULL, external_post_id text)`)
+	w.exec(`INSERT INTO publish_logs SELECT gen_random_uuid(), 'instagram', 'processing', 'same' FROM generate_series(1, 2)`)
+	// What fails half-way is left behind just as what was interrupted.
+	_, err := w.db.Exec(t.Context(), `CREATE UNIQUE INDEX CONCURRENTLY publish_logs_post_idx ON publish_logs (platform, external_post_id)`)
+	if err == nil {
+		t.Fatal("a unique index over duplicates was built")
+	}
+	equal(t, "valid indexes before", w.indexes("publish_logs"), []string{"publish_logs_pkey"})
+	w.migrate()
+	equal(t, "valid indexes after", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx"})
+	equal(t, "unique", one[bool](w, `SELECT indisunique FROM pg_index WHERE indexrelid = 'publish_logs_post_idx'::regclass`), false)
+}
+
+func TestCheckSchema(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		prepare func(*world)
+		want    string
+	}{
+		"never migrated": {
+			func(*world) {},
+			`the database schema is version 0, older than this program's 2: run "publish-reconciler migrate" to bring it up to date`,
+		},
+		"older": {func(w *world) {
+			w.migrate()
+			w.exec(`DELETE FROM publish_reconciler_migrations WHERE version_id = 2`)
+		}, `the database schema is version 1, older than this program's 2: run "publish-reconciler migrate" to bring it up to date`},
+		"newer": {func(w *world) {
+			w.migrate()
+			w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (7, true)`)
+		}, `the database schema is version 7, newer than this program's 2: start the release of publish-reconciler that migrated it, or a later one`},
+		"equal": {(*world).migrate, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := emptyWorld(t)
+			tt.prepare(w)
+			before := w.tables()
+			err := repo.CheckSchema(t.Context(), w.url)
+			var schemaError *repo.SchemaError
+			if tt.want == "" && err != nil || tt.want != "" && (!errors.As(err, &schemaError) || err.Error() != tt.want) {
+				t.Errorf("error %v, want %s", err, tt.want)
+			}
+			equal(t, "tables after a look", w.tables(), before)
+		})
+	}
+}
+
+func TestMigrateLeavesANewerSchemaAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (7, true)`)
+	w.exec(`DROP INDEX publish_logs_post_idx`)
+	var schemaError *repo.SchemaError
+	if err := migrate(t.Context(), w.url); !errors.As(err, &schemaError) {
+		t.Fatalf("error %v, want a SchemaError", err)
+	}
+	equal(t, "what it found", *schemaError, repo.SchemaError{Found: 7, Needed: latest})
+	equal(t, "indexes", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey"})
+}
+
+func TestPoolParametersInTheURL(t *testing.T) {
+	t.Parallel()
+	w := emptyWorld(t)
+	w.url = withParam(w.url, "pool_max_conns=1")
+	w.migrate()
+	if err := repo.CheckSchema(t.Context(), w.url); err != nil {
+		t.Error(err)
+	}
+	store := openStore(t, repo.Config{URL: w.url})
+	err := store.Transact(t.Context(), logIDs(uuid.New()), func(reconciler.Locked) reconciler.Changes {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if _, err := store.Now(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("a second connection: %v", err)
+		}
+		return reconciler.Changes{}
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestErrorsAboutAURLHoldNoPassword(t *testing.T) {
+	t.Parallel()
+	urls := map[string]string{
+		"bad port":      "postgres://ana:s3cr3t@localhost:none/db",
+		"bad parameter": "postgres://ana:s3cr3t@localhost/db?pool_max_conns=many",
+		"bad host":      "postgres://ana:s3cr3t@%zz/db",
+		"bad keywords":  "host=localhost password=s3cr3t sslmode=maybe",
+		"no such host":  "postgres://ana:s3cr3t@127.0.0.1:1/db",
+	}
+	for name, url := range urls {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			doors := map[string]func() error{
+				"migrate": func() error { return migrate(t.Context(), url) },
+				"check":   func() error { return repo.CheckSchema(t.Context(), url) },
+				"open": func() error {
+					store, err := repo.Open(repo.Config{URL: url})
+					if err != nil {
+						return err
+					}
+					defer store.Close()
+					_, err = store.Now(t.Context())
+					return err
+				},
+			}
+			for door, try := range doors {
+				if err := try(); err == nil || strings.Contains(err.Error(), "s3cr3t") {
+					t.Errorf("%s: %v", door, err)
+				}
+			}
+		})
+	}
+}
+
+// withParam adds a parameter to a URL.
+func withParam(url, param string) string {
+	if strings.Contains(url, "?") {
+		return url + "&" + param
+	}
+	return url + "?" + param
+}
