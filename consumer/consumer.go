@@ -113,9 +113,9 @@ func New(js jetstream.JetStream, r Reconciler, scheduler *Scheduler, store Clock
 		logger:     cfg.Logger,
 	}
 	c.workers = []*worker{
-		{c: c, stream: streams.StreamWebhooks, name: streams.ConsumerWebhooks, size: cfg.BatchSize, do: c.webhooks, cause: errNotStarted},
-		{c: c, stream: streams.StreamChecks, name: streams.ConsumerChecks, size: cfg.BatchSize, do: c.checks, cause: errNotStarted},
-		{c: c, stream: streams.StreamChecks, name: streams.ConsumerSweeper, size: 1, do: c.sweep, cause: errNotStarted},
+		c.newWorker(streams.StreamWebhooks, streams.ConsumerWebhooks, cfg.BatchSize, c.webhooks),
+		c.newWorker(streams.StreamChecks, streams.ConsumerChecks, cfg.BatchSize, c.checks),
+		c.newWorker(streams.StreamChecks, streams.ConsumerSweeper, 1, c.sweep),
 	}
 	return c, nil
 }
@@ -129,15 +129,10 @@ func New(js jetstream.JetStream, r Reconciler, scheduler *Scheduler, store Clock
 //
 // The connections to NATS and to the store are the caller's to close, in this order.
 func (c *Consumer) Run(ctx context.Context) error {
-	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	working, cancel := linger(ctx, c.cfg.DrainTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() {
-		c.logger.InfoContext(working, "draining", "drain_timeout", c.cfg.DrainTimeout)
-		select {
-		case <-time.After(c.cfg.DrainTimeout):
-			cancel()
-		case <-working.Done():
-		}
+		c.logger.InfoContext(working, "draining", "drain_timeout", c.cfg.DrainTimeout.String())
 	})
 	defer stop()
 
@@ -157,6 +152,22 @@ func (c *Consumer) Run(ctx context.Context) error {
 		c.logger.WarnContext(working, "last acknowledgements may be lost", "err", flushErr)
 	}
 	return err
+}
+
+// linger returns a context that ends a while after ctx, for what is in hand then.
+func linger(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	lingering, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(d):
+			cancel()
+		case <-lingering.Done():
+		}
+	})
+	return lingering, func() {
+		stop()
+		cancel()
+	}
 }
 
 // Ready returns nil while messages are consumed; else an error that says which consumer does not, and why.

@@ -10,7 +10,8 @@ import (
 )
 
 // gate is closed while the store is away, so that nothing is fetched that could not be reconciled. The
-// first failure closes it for all workers; it opens when the store answers again.
+// first failure closes it for all workers; it opens when the store answers again. A store that answers while
+// batches fail all the same is the failing worker's matter alone.
 type gate struct {
 	store  Clock
 	logger *slog.Logger
@@ -19,8 +20,8 @@ type gate struct {
 	open    chan struct{} // closed while the gate is open
 	failure error         // why the gate is closed; nil while it is open
 
-	failed chan struct{} // wakes run; one is enough
-	delay  *backoff.ExponentialBackOff
+	failed chan struct{}               // wakes run; one is enough
+	delay  *backoff.ExponentialBackOff // run's
 }
 
 func newGate(store Clock, logger *slog.Logger) *gate {
@@ -45,7 +46,13 @@ func (g *gate) wait(ctx context.Context) bool {
 	}
 }
 
-// fail closes the gate.
+// check closes the gate if the store is away, after a batch failed with err.
+func (g *gate) check(ctx context.Context, err error) {
+	if _, away := g.store.Now(ctx); away != nil {
+		g.fail(ctx, err)
+	}
+}
+
 func (g *gate) fail(ctx context.Context, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -61,15 +68,6 @@ func (g *gate) fail(ctx context.Context, err error) {
 	}
 }
 
-// succeed tells that a batch went through: the next failure is a new one.
-func (g *gate) succeed() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.failure == nil {
-		g.delay.Reset()
-	}
-}
-
 // err is why the gate is closed; nil while it is open.
 func (g *gate) err() error {
 	g.mu.Lock()
@@ -77,8 +75,9 @@ func (g *gate) err() error {
 	return g.failure
 }
 
-// run opens the gate again, until ctx ends. The delay grows as long as no batch goes through, even where
-// the store's clock answers.
+func (g *gate) closed() bool { return g.err() != nil }
+
+// run opens the gate again, until ctx ends.
 func (g *gate) run(ctx context.Context) error {
 	for {
 		select {
@@ -86,12 +85,9 @@ func (g *gate) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		for g.err() != nil {
-			g.mu.Lock()
-			delay := g.delay.NextBackOff()
-			g.mu.Unlock()
+		for g.delay.Reset(); g.closed(); {
 			select {
-			case <-time.After(delay):
+			case <-time.After(g.delay.NextBackOff()):
 			case <-ctx.Done():
 				return nil
 			}

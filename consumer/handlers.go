@@ -82,14 +82,13 @@ func handle[T any](
 		}
 		c.settle(ctx, understood[i], kind, v)
 	}
-	c.logger.DebugContext(ctx, "batch reconciled", "kind", string(kind), "messages", len(msgs), "took", time.Since(start), "err", err)
+	c.logger.DebugContext(ctx, "batch reconciled", "kind", string(kind), "messages", len(msgs), "took", time.Since(start).String())
 	return err
 }
 
 // undecodable is never "later": another try would end the same way.
 func undecodable(err error) verdict {
-	var decodeErr *streams.DecodeError
-	if errors.As(err, &decodeErr) {
+	if decodeErr, ok := errors.AsType[*streams.DecodeError](err); ok {
 		return dead(decodeErr.Reason, err)
 	}
 	return verdict{kind: later}
@@ -112,7 +111,7 @@ func (c *Consumer) notFound(ctx context.Context, msg jetstream.Msg, check reconc
 	at := c.scheduler.now().Add(notFoundDelays[tries])
 	if err := c.scheduler.publish(ctx, []*nats.Msg{streams.RetrySchedule(streams.Check(check), tries+1, at)}); err != nil {
 		c.logger.WarnContext(ctx, "check of an unknown log not scheduled, it comes again", "log_id", check.LogID, "err", err)
-		return verdict{kind: later}
+		return verdict{kind: later, delay: refusedDelay}
 	}
 	return verdict{kind: done}
 }

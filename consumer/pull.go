@@ -18,7 +18,8 @@ const (
 	batchWait = 5 * time.Millisecond
 )
 
-// errStopped ends the messages: no more pulls, and the last one is used up.
+// errStopped ends the messages: no more pulls, and the last one is used up. It is every worker's cause
+// after its end.
 var errStopped = errors.New("stopped")
 
 // puller makes batches of what a consumer has. It asks for the next ones while a batch is being worked on,

@@ -42,37 +42,34 @@ func NewRelay(outbox Outbox, scheduler *Scheduler, logger *slog.Logger) *Relay {
 	return &Relay{outbox: outbox, scheduler: scheduler, logger: logger}
 }
 
-// Run publishes what comes into the outbox until ctx ends, then what is in it still.
+// Run publishes what comes into the outbox until ctx ends, and then, for at most a second, what is in it
+// still. What is left waits for the next start, or another replica.
 func (r *Relay) Run(ctx context.Context) {
+	working, cancel := linger(ctx, time.Second)
+	defer cancel()
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval = 100 * time.Millisecond
 	delay.MaxInterval = relayInterval
 	waiting := false
 	for {
-		wait := relayInterval
-		switch err := r.drain(ctx); {
-		case ctx.Err() != nil:
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-			defer cancel()
-			_ = r.drain(last) // what is left waits for the next start, or another replica
+		last := ctx.Err() != nil
+		err := r.drain(working)
+		if last {
 			return
-		case err != nil:
-			wait = delay.NextBackOff()
-			if !waiting {
-				r.logger.WarnContext(ctx, "outcome events wait", "err", err)
-			}
-			waiting = true
-		default:
+		}
+		wait, woken := relayInterval, r.outbox.Outboxed()
+		if err != nil {
+			wait, woken = delay.NextBackOff(), nil
+		} else {
 			delay.Reset()
-			if waiting {
-				r.logger.InfoContext(ctx, "outcome events go out again")
-			}
-			waiting = false
 		}
-		var woken <-chan struct{}
-		if !waiting {
-			woken = r.outbox.Outboxed()
+		switch {
+		case err != nil && !waiting:
+			r.logger.WarnContext(working, "outcome events wait", "err", err)
+		case err == nil && waiting:
+			r.logger.InfoContext(working, "outcome events go out again")
 		}
+		waiting = err != nil
 		select {
 		case <-woken:
 		case <-time.After(wait):

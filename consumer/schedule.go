@@ -83,8 +83,8 @@ func (s *Scheduler) scheduleSweep(ctx context.Context, after time.Duration) erro
 	return s.publish(ctx, []*nats.Msg{streams.SweepSchedule(s.now().Add(after))})
 }
 
-// ensureSweep makes sure that a tick is pending, not later than atMost from now, and sees what time the
-// NATS server has. A tick that is missing fires after the given delay.
+// ensureSweep makes sure that a tick is pending, not later than atMost from now, or has fired and waits to be
+// swept, and sees what time the NATS server has. A tick that is missing fires after the given delay.
 func (s *Scheduler) ensureSweep(ctx context.Context, delay, atMost time.Duration) error {
 	stream, err := s.js.Stream(ctx, streams.StreamChecks)
 	if err != nil {
@@ -94,6 +94,9 @@ func (s *Scheduler) ensureSweep(ctx context.Context, delay, atMost time.Duration
 	pending, err := stream.GetLastMsgForSubject(ctx, streams.SubjectScheduleSweep)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
+		if fired, err := stream.GetLastMsgForSubject(ctx, streams.SubjectSweep); err == nil && streams.IsTick(fired.Header) {
+			return nil // its end schedules the next; another one would wait behind it
+		}
 		return s.scheduleSweep(ctx, delay)
 	case err != nil:
 		return fmt.Errorf("look for the pending sweep: %w", err)

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -12,6 +13,7 @@ import (
 // verdict is what becomes of a message.
 type verdict struct {
 	kind   verdictKind
+	delay  time.Duration  // of later; zero: at once
 	reason streams.Reason // of never
 	cause  error          // of never
 }
@@ -23,6 +25,10 @@ const (
 	done
 	never // it can't be processed, and goes to the dead letters
 )
+
+// refusedDelay is when a message comes again for which JetStream did not store what it led to: at once would
+// be a hot loop, for as long as a stream is full.
+const refusedDelay = 5 * time.Second
 
 func dead(reason streams.Reason, cause error) verdict {
 	return verdict{kind: never, reason: reason, cause: cause}
@@ -36,11 +42,11 @@ func (c *Consumer) settle(ctx context.Context, msg jetstream.Msg, kind streams.K
 	case done:
 		err = msg.Ack()
 	case later:
-		err = msg.Nak()
+		err = msg.NakWithDelay(v.delay)
 	case never:
 		if err = c.bury(ctx, msg, kind, v); err != nil {
 			c.logger.WarnContext(ctx, "dead letter not stored, the message comes again", "subject", msg.Subject(), "err", err)
-			err = msg.Nak()
+			err = msg.NakWithDelay(refusedDelay)
 		}
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,10 +26,7 @@ func (c *Consumer) sweep(stopping, working context.Context, msgs []jetstream.Msg
 			v.kind = later
 		}
 		c.settle(working, msg, streams.KindSweep, v)
-		if stopping.Err() != nil {
-			return nil // another replica goes on with it
-		}
-		if err != nil {
+		if err != nil && stopping.Err() == nil { // else another replica goes on with it
 			return err
 		}
 	}
@@ -38,9 +36,10 @@ func (c *Consumer) sweep(stopping, working context.Context, msgs []jetstream.Msg
 func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.Sweep, msg jetstream.Msg) error {
 	start := time.Now()
 	inProgress := start
-	result, err := c.reconciler.Sweep(stopping, reconciler.SweepRequest{
+	result, err := c.reconciler.Sweep(working, reconciler.SweepRequest{
 		Since:   request.Since,
 		Trigger: reconciler.TriggerSweep,
+		Stop:    stopping.Done(),
 		Progress: func() {
 			if time.Since(inProgress) > streams.AckWait/6 {
 				inProgress = time.Now()
@@ -54,20 +53,21 @@ func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.
 	}
 	level(working, "swept", "total_checked", result.TotalChecked, "marked_success", result.MarkedSuccess,
 		"marked_failed", result.MarkedFailed, "marked_retry", result.MarkedRetry, "skipped", result.Skipped,
-		"took", time.Since(start), "err", err)
+		"took", time.Since(start).String())
 	if err != nil || !streams.IsTick(msg.Headers()) {
 		return err
 	}
 	return c.scheduler.scheduleSweep(working, c.cfg.SweepInterval)
 }
 
-// keepTick makes sure, at the start and now and then, that a sweep is pending: its schedule could be lost
-// between two sweeps.
+// keepTick makes sure, at the start and now and then, that the streams are there and a sweep is pending: its
+// schedule could be lost between two sweeps.
 func (c *Consumer) keepTick(ctx context.Context) error {
 	soon := time.Duration(0)
 	for {
 		wait := c.cfg.SweepInterval
-		if err := c.scheduler.ensureSweep(ctx, soon, c.cfg.SweepInterval); err != nil {
+		err := errors.Join(c.cfg.Restore(ctx), c.scheduler.ensureSweep(ctx, soon, c.cfg.SweepInterval))
+		if err != nil {
 			c.logger.DebugContext(ctx, "no sweep scheduled", "err", err)
 			wait = min(wait, apiTimeout)
 		} else {

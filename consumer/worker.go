@@ -21,34 +21,42 @@ type worker struct {
 	// Stopping ends when the service is asked to stop; working, later, when it has to.
 	do func(stopping, working context.Context, msgs []jetstream.Msg) error
 
+	delay *backoff.ExponentialBackOff // run's
+
 	mu    sync.Mutex
-	cause error // why there are no messages; nil while all is well
+	cause error // why nothing is reconciled; nil while all is well
 }
 
-// errNotStarted is every worker's cause until its first pull.
+// errNotStarted is every worker's cause until it found its consumer.
 var errNotStarted = errors.New("not started")
 
-func (w *worker) run(stopping, working context.Context) error {
+func (c *Consumer) newWorker(stream, name string, size int, do func(stopping, working context.Context, msgs []jetstream.Msg) error) *worker {
 	delay := backoff.NewExponentialBackOff()
 	delay.InitialInterval = 100 * time.Millisecond
 	delay.MaxInterval = 5 * time.Second
+	return &worker{c: c, stream: stream, name: name, size: size, do: do, delay: delay, cause: errNotStarted}
+}
+
+func (w *worker) run(stopping, working context.Context) error {
 	for stopping.Err() == nil {
 		err := w.consume(stopping, working)
 		if err == nil {
-			delay.Reset()
 			continue
 		}
 		w.report(working, err)
 		select {
-		case <-time.After(delay.NextBackOff()):
+		case <-time.After(w.delay.NextBackOff()):
 		case <-stopping.Done():
 		}
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cause = errStopped
 	return nil
 }
 
-// consume opens the durable consumer and works on it until it is asked to stop, the store fails, or
-// JetStream does, which is its error.
+// consume opens the durable consumer and works on it until it is asked to stop or the store is away. Its
+// error is JetStream's, or that of a batch that failed although the store is there.
 func (w *worker) consume(stopping, working context.Context) error {
 	if !w.c.gate.wait(stopping) {
 		return nil
@@ -57,9 +65,10 @@ func (w *worker) consume(stopping, working context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.started()
 	pull := &puller{consumer: consumer, size: w.size}
 	for {
-		if w.c.gate.err() != nil { // another worker found the store away
+		if w.c.gate.closed() { // another worker found the store away
 			w.handBack(working, pull.rest())
 			return nil
 		}
@@ -70,17 +79,18 @@ func (w *worker) consume(stopping, working context.Context) error {
 		case err != nil:
 			return err
 		}
+		if len(msgs) > 0 {
+			if err := w.do(stopping, working, msgs); err != nil {
+				w.c.gate.check(working, err)
+				w.handBack(working, pull.rest())
+				if w.c.gate.closed() {
+					return nil
+				}
+				return err
+			}
+		}
 		w.report(working, nil)
-		if len(msgs) == 0 {
-			continue
-		}
-		err = w.do(stopping, working, msgs)
-		if err != nil {
-			w.c.gate.fail(working, err)
-			w.handBack(working, pull.rest())
-			return nil
-		}
-		w.c.gate.succeed()
+		w.delay.Reset()
 	}
 }
 
@@ -102,18 +112,26 @@ func (w *worker) handBack(ctx context.Context, msgs []jetstream.Msg) {
 	}
 }
 
-// report remembers why the worker gets no messages, and logs what changed.
+func (w *worker) started() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if errors.Is(w.cause, errNotStarted) {
+		w.cause = nil
+	}
+}
+
+// report remembers why the worker reconciles nothing, and logs what changed.
 func (w *worker) report(ctx context.Context, err error) {
 	w.mu.Lock()
 	before := w.cause
 	w.cause = err
 	w.mu.Unlock()
+	wasWell := before == nil || errors.Is(before, errNotStarted)
 	switch {
-	case before == errNotStarted && err == nil:
-	case err != nil && (before == nil || before == errNotStarted) && ctx.Err() == nil:
-		w.c.logger.WarnContext(ctx, "no messages from consumer", "consumer", w.name, "err", err)
-	case err == nil && before != nil:
-		w.c.logger.InfoContext(ctx, "messages from consumer again", "consumer", w.name)
+	case err != nil && wasWell && ctx.Err() == nil:
+		w.c.logger.WarnContext(ctx, "consumer is stuck", "consumer", w.name, "err", err)
+	case err == nil && !wasWell:
+		w.c.logger.InfoContext(ctx, "consumer works again", "consumer", w.name)
 	}
 }
 

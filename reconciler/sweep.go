@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,6 +23,21 @@ type SweepRequest struct {
 	Trigger Trigger
 	// Progress is called after each page, if it is not nil.
 	Progress func()
+	// Stop ends the sweep between two pages when it is closed. Nil: never.
+	Stop <-chan struct{}
+}
+
+// ErrStopped is a sweep's error when [SweepRequest].Stop ended it.
+var ErrStopped = errors.New("the sweep was stopped")
+
+// stopped is why no other page is begun; nil when nothing speaks against it.
+func (q SweepRequest) stopped(ctx context.Context) error {
+	select {
+	case <-q.Stop:
+		return ErrStopped
+	default:
+		return ctx.Err()
+	}
 }
 
 // SweepResult counts what a sweep did. Its JSON is the answer of every door that asks for a sweep.
@@ -40,8 +56,8 @@ type SweepResult struct {
 
 // Sweep matches the parked webhooks to logs that appeared since, and reconciles every open log past its
 // deadline, oldest first. Pages of 500 have a transaction each and skip what others hold, so that sweeps
-// may run at the same time. When ctx ends, or the store fails, it stops between two pages and returns what
-// it did so far with the error.
+// may run at the same time. When it is stopped, when ctx ends, or when the store fails, it returns what the
+// pages before did with the error.
 func (r *Reconciler) Sweep(ctx context.Context, request SweepRequest) (SweepResult, error) {
 	result := SweepResult{SuccessLogIDs: []uuid.UUID{}, FailedLogIDs: []uuid.UUID{}}
 	if err := r.sweepParked(ctx, request, &result); err != nil {
@@ -55,7 +71,7 @@ func (r *Reconciler) Sweep(ctx context.Context, request SweepRequest) (SweepResu
 
 func (r *Reconciler) sweepParked(ctx context.Context, request SweepRequest, result *SweepResult) error {
 	var after uuid.UUID
-	for ctx.Err() == nil {
+	for request.stopped(ctx) == nil {
 		logs, last, err := r.store.ParkedLogs(ctx, after, sweepPage)
 		if err != nil || last == uuid.Nil {
 			return err
@@ -66,7 +82,7 @@ func (r *Reconciler) sweepParked(ctx context.Context, request SweepRequest, resu
 			return err
 		}
 	}
-	return ctx.Err()
+	return request.stopped(ctx)
 }
 
 func (r *Reconciler) sweepDue(ctx context.Context, request SweepRequest, result *SweepResult) error {
@@ -78,7 +94,7 @@ func (r *Reconciler) sweepDue(ctx context.Context, request SweepRequest, result 
 	if request.Since > 0 {
 		due.Timeout, due.Timeouts = request.Since, nil
 	}
-	for ctx.Err() == nil {
+	for request.stopped(ctx) == nil {
 		page, err := r.store.DueLogs(ctx, due)
 		if err != nil || len(page) == 0 {
 			return err
@@ -92,10 +108,10 @@ func (r *Reconciler) sweepDue(ctx context.Context, request SweepRequest, result 
 			return err
 		}
 	}
-	return ctx.Err()
+	return request.stopped(ctx)
 }
 
-// sweepLogs reconciles one page. It finishes the page even when ctx ends meanwhile.
+// sweepLogs reconciles one page.
 func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request SweepRequest, skipLocked bool, result *SweepResult) error {
 	if request.Progress != nil {
 		defer request.Progress()
@@ -103,7 +119,6 @@ func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request Sw
 	if len(logs) == 0 {
 		return nil
 	}
-	ctx = context.WithoutCancel(ctx)
 	checks := make([]Check, len(logs))
 	for i, id := range logs {
 		checks[i].LogID = id

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -178,15 +179,16 @@ func TestTheListsOfASweepAreCut(t *testing.T) {
 func TestASweepStopsBetweenPages(t *testing.T) {
 	t.Parallel()
 	r, m := setup(t, patient, many(1001)...)
-	ctx, cancel := context.WithCancel(t.Context())
+	stop := make(chan struct{})
+	halfway := sync.OnceFunc(func() { close(stop) })
 	m.outage = func() error {
 		if m.transactions == 2 {
-			cancel() // in the middle of the second page
+			halfway() // in the middle of the second page
 		}
 		return nil
 	}
-	result, err := r.Sweep(ctx, SweepRequest{Trigger: TriggerSweep})
-	if !errors.Is(err, context.Canceled) {
+	result, err := r.Sweep(t.Context(), SweepRequest{Trigger: TriggerSweep, Stop: stop})
+	if !errors.Is(err, ErrStopped) {
 		t.Errorf("error is %v", err)
 	}
 	if result.MarkedFailed != 1000 || count(m.statuses(), StatusFailed) != 1000 {

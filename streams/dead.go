@@ -39,7 +39,8 @@ const (
 )
 
 // DeadLetter is the message that keeps an original that can never be processed: its body and headers
-// whole, and why. JetStream's own headers (Nats-…) are left out: the server would act on them again. So
+// whole, and why. JetStream's own headers (Nats-…) are left out, since the server would act on them again,
+// and the service's (Publish-…): a letter that is put back on its subject begins anew. So
 // are headers whose names nats.go refuses to send. Its message id is the original's place, so that it is
 // stored once however often the original comes.
 //
@@ -61,7 +62,7 @@ func DeadLetter(kind Kind, original jetstream.Msg, origin *jetstream.MsgMetadata
 
 	own := maps.Clone(letter.Header)
 	for name, values := range original.Headers() {
-		if !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "Publish-Dead-") && sendable(name) {
+		if !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "Publish-") && sendable(name) {
 			letter.Header[name] = values
 		}
 	}

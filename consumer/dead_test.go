@@ -1,0 +1,184 @@
+package consumer_test
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"publish-reconciler/streams"
+)
+
+// counting counts the transactions.
+func counting(n *atomic.Int64) func(*parts) {
+	return transacting(func(_ context.Context, do func() error) error {
+		n.Add(1)
+		return do()
+	})
+}
+
+// reasons are the dead letters' reasons by what they say about their origin.
+func (w *world) reasons(kind streams.Kind) map[string]string {
+	w.Helper()
+	found := make(map[string]string)
+	for _, letter := range w.letters(kind) {
+		found[letter.Header.Get(streams.HeaderDeadSubject)+" "+string(letter.Data)] = letter.Header.Get(streams.HeaderDeadReason)
+	}
+	return found
+}
+
+func TestPoisonBetweenGoodWebhooks(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	poison := []struct{ subject, body, reason string }{
+		{webhooks, `{"external_post_id":`, "malformed_json"},
+		{webhooks, ``, "malformed_json"},
+		{webhooks, `["ig_1"]`, "not_an_object"},
+		{webhooks, `{"status":"published"}`, "missing_external_post_id"},
+		{webhooks, `{"external_post_id":true}`, "invalid_external_post_id"},
+		{"publish.webhook." + strings.Repeat("x", 129), published("ig_1"), "invalid_platform"},
+	}
+	want := make(map[string]string)
+	var good []uuid.UUID
+	for _, p := range poison {
+		good = append(good, w.insertLog(p.reason+p.body, "processing", 0))
+		w.send(webhooks, `{"status":"published","external_post_id":`+quoted(p.reason+p.body)+`}`)
+		w.send(p.subject, p.body)
+		want[p.subject+" "+p.body] = p.reason
+	}
+	var transactions atomic.Int64
+	w.start(counting(&transactions))
+	becomes(w, "dead letters", want, func() map[string]string { return w.reasons(streams.KindWebhook) })
+	for _, id := range good {
+		w.until("its neighbours are settled", func() bool { return w.status(id) == "success" })
+	}
+	w.settled(streams.ConsumerWebhooks)
+	equal(t, "transactions", transactions.Load(), int64(1))
+	equal(t, "redelivered", w.consumerInfo(streams.ConsumerWebhooks).NumRedelivered, 0)
+}
+
+func TestPoisonBetweenGoodChecks(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	subject := streams.CheckSubject(uuid.New())
+	poison := []struct{ subject, body, reason string }{
+		{"publish.check.not-an-id", ``, "invalid_log_id"},
+		{subject, `10`, "not_an_object"},
+		{subject, `{"timeout":1}`, "unknown_field"},
+		{subject, `{"timeout_minutes":-1}`, "invalid_value"},
+		{subject, `{"timeout_minutes":"1"}`, "invalid_value"},
+	}
+	want := make(map[string]string)
+	var good []uuid.UUID
+	for _, p := range poison {
+		id := w.insertLog(p.body, "processing", 0)
+		good = append(good, id)
+		w.send(streams.CheckSubject(id), `{"timeout_minutes":0}`)
+		w.send(p.subject, p.body)
+		want[p.subject+" "+p.body] = p.reason
+	}
+	var transactions atomic.Int64
+	w.start(counting(&transactions))
+	becomes(w, "dead letters", want, func() map[string]string { return w.reasons(streams.KindCheck) })
+	for _, id := range good {
+		w.until("its neighbours are settled", func() bool { return w.status(id) == "failed" })
+	}
+	w.settled(streams.ConsumerChecks)
+	equal(t, "transactions", transactions.Load(), int64(1))
+}
+
+func TestPoisonAsLargeAsTheServerTakes(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id := w.insertLog("ig_1", "processing", 0)
+	body := strings.Repeat("x", int(w.js.Conn().MaxPayload()))
+	w.send(webhooks, body)
+	w.send(webhooks, published("ig_1"))
+	w.start()
+	w.until("a dead letter", func() bool { return w.dead() == 1 })
+	letter := w.letters(streams.KindWebhook)[0]
+	equal(t, "reason", letter.Header.Get(streams.HeaderDeadReason), "malformed_json")
+	if kept := len(letter.Data); kept < len(body)*9/10 || string(letter.Data) != body[:kept] {
+		t.Errorf("%d bytes of %d are kept", kept, len(body))
+	}
+	w.until("its neighbour is settled", func() bool { return w.status(id) == "success" })
+	w.settled(streams.ConsumerWebhooks)
+}
+
+func TestRowThatPostgresRefuses(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+	        BEGIN RAISE EXCEPTION 'this campaign is frozen'; END $$`)
+	w.exec(`CREATE TRIGGER refuse BEFORE UPDATE ON publish_logs
+	        FOR EACH ROW WHEN (NEW.external_post_id = 'bad7') EXECUTE FUNCTION refuse()`)
+	w.exec(`ALTER TABLE publish_logs ADD CHECK (external_post_id <> 'bad23' OR status = 'processing')`)
+	const n = 40
+	logs := w.insertLogs("bad", n, 0)
+	w.sendMany(n, publishedMany("bad"))
+	w.sendMany(n, func(i int) (subject, body string) { return streams.CheckSubject(logs[i]), `{"timeout_minutes":0}` })
+	w.start()
+	want := map[string]string{
+		webhooks + " " + published("bad7"):  "refused_by_database",
+		webhooks + " " + published("bad23"): "refused_by_database",
+	}
+	becomes(w, "dead webhooks", want, func() map[string]string { return w.reasons(streams.KindWebhook) })
+	want = map[string]string{
+		streams.CheckSubject(logs[6]) + ` {"timeout_minutes":0}`:  "refused_by_database",
+		streams.CheckSubject(logs[22]) + ` {"timeout_minutes":0}`: "refused_by_database",
+	}
+	becomes(w, "dead checks", want, func() map[string]string { return w.reasons(streams.KindCheck) })
+	w.settled(streams.ConsumerWebhooks)
+	w.settled(streams.ConsumerChecks)
+	becomes(w, "logs", "processing 2, success 38", w.statuses)
+	for _, letter := range w.letters(streams.KindWebhook) {
+		cause := letter.Header.Get(streams.HeaderDeadError)
+		if !strings.Contains(cause, "this campaign is frozen") && !strings.Contains(cause, "violates check constraint") {
+			t.Errorf("error %q", cause)
+		}
+	}
+}
+
+// A dead letter that can't be stored leaves its message where it is, without a hot loop.
+func TestDeadLetterThatIsNotStored(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	full, err := w.js.Stream(t.Context(), streams.StreamDead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := full.CachedInfo().Config
+	small := whole
+	small.MaxMsgSize = 10
+	w.update(small)
+	id := w.insertLog("ig_1", "processing", 0)
+	w.send(webhooks, "poison")
+	w.send(webhooks, published("ig_1"))
+	r := w.start()
+	w.until("refused", func() bool { return len(r.logs.with("dead letter not stored")) > 0 })
+	w.until("its neighbour is settled", func() bool { return w.status(id) == "success" })
+	w.during(2*time.Second, func() {
+		if delivered := w.consumerInfo(streams.ConsumerWebhooks).Delivered.Consumer; delivered > 3 {
+			t.Errorf("2 messages were delivered %d times", delivered)
+		}
+	})
+	w.update(whole)
+	becomes(w, "dead letters", map[string]string{webhooks + " poison": "malformed_json"},
+		func() map[string]string { return w.reasons(streams.KindWebhook) })
+	w.settled(streams.ConsumerWebhooks)
+}
+
+func (w *world) update(cfg jetstream.StreamConfig) {
+	w.Helper()
+	if _, err := w.js.UpdateStream(w.Context(), cfg); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func quoted(s string) string {
+	return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
+}

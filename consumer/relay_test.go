@@ -1,0 +1,161 @@
+package consumer_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"publish-reconciler/consumer"
+	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
+	"publish-reconciler/streams"
+)
+
+// outbox is a real one; after stands behind what publish did.
+type outbox struct {
+	*repo.Store
+	after func(published error) error
+}
+
+func (o outbox) DrainOutbox(ctx context.Context, limit int, publish func(context.Context, []reconciler.OutboxEvent) error) (int, error) {
+	return o.Store.DrainOutbox(ctx, limit, func(ctx context.Context, events []reconciler.OutboxEvent) error {
+		return o.after(publish(ctx, events))
+	})
+}
+
+// relay starts a relay from an outbox of its own; stop waits until it has ended.
+func (w *world) relay(after func(error) error) (store *repo.Store, logs *logbook, stop func()) {
+	w.Helper()
+	store, err := repo.Open(repo.Config{URL: w.url, Outbox: true})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(store.Close)
+	logs = &logbook{}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		logger := slog.New(slog.NewTextHandler(logs, nil))
+		consumer.NewRelay(outbox{store, after}, consumer.NewScheduler(w.js), logger).Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	w.Cleanup(stop)
+	return store, logs, stop
+}
+
+// fail fails a log of an Instagram post, as far as the outbox is concerned.
+func (w *world) fail(store *repo.Store) reconciler.StateChange {
+	w.Helper()
+	change := reconciler.StateChange{
+		ID: uuid.Must(uuid.NewV7()), LogID: uuid.New(), Platform: "instagram", ExternalPostID: "ig_1",
+		From: "processing", To: "failed", Reason: "webhook_timeout", Trigger: "check",
+	}
+	err := store.Transact(w.Context(), reconciler.Keys{LogIDs: []uuid.UUID{change.LogID}}, func(reconciler.Locked) reconciler.Changes {
+		return reconciler.Changes{Outbox: []reconciler.StateChange{change}}
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return change
+}
+
+func (w *world) events() uint64 {
+	w.Helper()
+	stream, err := w.js.Stream(w.Context(), streams.StreamEvents)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return stream.CachedInfo().State.Msgs
+}
+
+func (w *world) untold() int {
+	w.Helper()
+	return one[int](w, `SELECT count(*) FROM publish_outbox`)
+}
+
+func asIs(published error) error { return published }
+
+func TestRelayTellsOfStateChanges(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	store, _, _ := w.relay(asIs)
+	change := w.fail(store)
+	becomes(w, "events", 1, w.events)
+	becomes(w, "untold", 0, w.untold)
+	stream, err := w.js.Stream(t.Context(), streams.StreamEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event, err := stream.GetLastMsgForSubject(t.Context(), "publish.event.instagram.failed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "message id", event.Header.Get(jetstream.MsgIDHeader), change.ID.String())
+	equal(t, "body", string(event.Data), `{"log_id":"`+change.LogID.String()+`","platform":"instagram","external_post_id":"ig_1",`+
+		`"from":"processing","to":"failed","reason":"webhook_timeout","trigger":"check","url":"","time":"0001-01-01T00:00:00Z"}`)
+}
+
+func TestRelayCrashBetweenPublishAndDelete(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	var crashes atomic.Int32
+	store, logs, _ := w.relay(func(published error) error {
+		if published == nil && crashes.Add(1) == 1 {
+			return errors.New("crashed")
+		}
+		return published
+	})
+	w.fail(store)
+	becomes(w, "untold", 0, w.untold)
+	equal(t, "publishes", int(crashes.Load()), 2)
+	equal(t, "events", int(w.events()), 1)
+	becomes(w, "lines of the log", 2, func() int { return len(logs.with("outcome events")) })
+}
+
+func TestRelayWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	store, _, _ := w.relay(asIs)
+	w.nats.Halt()
+	w.fail(store)
+	equal(t, "untold", w.untold(), 1)
+	if err := w.nats.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	becomes(w, "untold", 0, w.untold)
+	becomes(w, "events", 1, w.events)
+}
+
+func TestRelayFindsWhatADeadReplicaLeft(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.relay(asIs)
+	dead, err := repo.Open(repo.Config{URL: w.url, Outbox: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(dead.Close)
+	w.fail(dead) // wakes a relay that is not there
+	becomes(w, "events", 1, w.events)
+}
+
+func TestRelayTellsTheLastBeforeItEnds(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	store, _, stop := w.relay(asIs)
+	for range 20 { // it may be anywhere in its round when it is asked to stop
+		w.fail(store)
+	}
+	stop()
+	equal(t, "untold", w.untold(), 0)
+	becomes(w, "events", 20, w.events)
+}
