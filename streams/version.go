@@ -50,11 +50,11 @@ func CheckServer(ctx context.Context, js jetstream.JetStream) error {
 	case err == nil, errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
-		return fmt.Errorf("JetStream is off on the NATS server %s, which must be started with it (nats-server -js): %w", js.Conn().ConnectedUrlRedacted(), jetstream.ErrJetStreamNotEnabled)
+		return fmt.Errorf("JetStream is off on the NATS server %s, which must be started with it (nats-server -js): %w", js.Conn().ConnectedAddr(), jetstream.ErrJetStreamNotEnabled)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return fmt.Errorf("JetStream is not enabled for this account of the NATS server %s: %w", js.Conn().ConnectedUrlRedacted(), err)
+		return fmt.Errorf("JetStream is not enabled for this account of the NATS server %s: %w", js.Conn().ConnectedAddr(), err)
 	}
-	return fmt.Errorf("check JetStream of the NATS server %s: %w", js.Conn().ConnectedUrlRedacted(), err)
+	return fmt.Errorf("check JetStream of the NATS server %s: %w", js.Conn().ConnectedAddr(), err)
 }
 
 // checkVersion compares major and minor alone: a release candidate has the schedules too.

@@ -84,7 +84,7 @@ func TestCheckServer(t *testing.T) {
 		t.Parallel()
 		js := connect(t, plainServer(t, &natsserver.Options{}))
 		err := streams.CheckServer(t.Context(), js)
-		if !errors.Is(err, jetstream.ErrJetStreamNotEnabled) || !strings.HasPrefix(err.Error(), "JetStream is off on the NATS server nats://127.0.0.1:") {
+		if !errors.Is(err, jetstream.ErrJetStreamNotEnabled) || !strings.HasPrefix(err.Error(), "JetStream is off on the NATS server 127.0.0.1:") {
 			t.Errorf("error is %v", err)
 		}
 	})
@@ -97,7 +97,7 @@ func TestCheckServer(t *testing.T) {
 			Users:    []*natsserver.User{{Username: "poor", Password: "secret", Account: poor}},
 		}), nats.UserInfo("poor", "secret"))
 		err := streams.CheckServer(t.Context(), js)
-		if !errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || !strings.HasPrefix(err.Error(), "JetStream is not enabled for this account of the NATS server nats://127.0.0.1:") {
+		if !errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || !strings.HasPrefix(err.Error(), "JetStream is not enabled for this account of the NATS server 127.0.0.1:") {
 			t.Errorf("error is %v", err)
 		}
 		if strings.Contains(err.Error(), "secret") {

@@ -19,6 +19,7 @@ import (
 const (
 	usualNATSPort     = 4222
 	usualPostgresPort = 5432
+	usualHTTPPort     = 8080
 )
 
 type devCommand struct {
@@ -40,11 +41,8 @@ func (c *devCommand) run(ctx context.Context, out output) (err error) {
 	if own {
 		logger.WarnContext(ctx, "dev brings its own nats and postgres: NATS_URL and DATABASE_URL are not used")
 	}
-	if cfg.httpAddr == httpAddrDefault {
-		cfg.httpAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(usualOrFree(8080)))
-	}
-	natsConfig := streamstest.Config{Port: usualOrFree(usualNATSPort), ServerName: "publish-reconciler-dev", Logger: logger}
-	postgresConfig := pgtest.Config{Port: usualOrFree(usualPostgresPort), Durable: true, Logger: logger}
+	natsConfig := streamstest.Config{ServerName: "publish-reconciler-dev", Logger: logger}
+	postgresConfig := pgtest.Config{Durable: true, Logger: logger}
 	if c.DataDir != "" {
 		dir, err := filepath.Abs(c.DataDir)
 		if err != nil {
@@ -53,16 +51,28 @@ func (c *devCommand) run(ctx context.Context, out output) (err error) {
 		natsConfig.Dir, postgresConfig.Dir = filepath.Join(dir, "nats"), filepath.Join(dir, "postgres")
 	}
 
-	broker, err := streamstest.Start(ctx, natsConfig)
-	if err != nil {
-		return err
-	}
-	defer broker.Stop()
-	postgres, err := pgtest.Start(ctx, postgresConfig)
+	defer func() {
+		if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
+			err = nil // asked to stop before it was ready
+		}
+	}()
+	// Postgres goes first: its lock keeps a second dev off the data directory.
+	postgres, err := onPort(ctx, usualPostgresPort, func(port int) (*pgtest.Server, error) {
+		postgresConfig.Port = port
+		return pgtest.Start(ctx, postgresConfig)
+	})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, postgres.Stop()) }()
+	broker, err := onPort(ctx, usualNATSPort, func(port int) (*streamstest.Server, error) {
+		natsConfig.Port = port
+		return streamstest.Start(ctx, natsConfig)
+	})
+	if err != nil {
+		return err
+	}
+	defer broker.Stop()
 	if err := postgres.CreateDatabase(ctx, "publish"); err != nil {
 		return err
 	}
@@ -71,21 +81,26 @@ func (c *devCommand) run(ctx context.Context, out output) (err error) {
 		return err
 	}
 
-	ctx, cancel := context.WithCancelCause(ctx)
+	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
 		select {
 		case <-postgres.Exited():
 			cancel(errPostgresEnded)
-		case <-ctx.Done():
+		case <-working.Done():
 		}
 	}()
-	service, err := newService(ctx, cfg, logger)
+	service, err := onPort(ctx, usualHTTPPort, func(port int) (*service, error) {
+		if c.HTTPAddr == httpAddrDefault {
+			cfg.httpAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		}
+		return newService(working, cfg, logger)
+	})
 	if err != nil {
 		return err
 	}
-	err = service.serve(ctx, func() { c.greet(out.stdout, cfg, "http://"+service.listener.Addr().String()) })
-	if cause := context.Cause(ctx); errors.Is(cause, errPostgresEnded) {
+	err = service.serve(working, func() { c.greet(out.stdout, cfg, "http://"+service.listener.Addr().String()) })
+	if cause := context.Cause(working); errors.Is(cause, errPostgresEnded) {
 		return cause
 	}
 	return err
@@ -120,15 +135,29 @@ Ctrl-C ends it.
 `, cfg.natsURL, cfg.databaseURL, httpURL, data, nats)
 }
 
+// onPort starts something on its usual port, or on a free one. Where another dev, which starts at the same
+// time, was quicker, it tries again.
+func onPort[T any](ctx context.Context, usual int, start func(port int) (T, error)) (started T, err error) {
+	for range 3 {
+		port := usualOrFree(ctx, usual)
+		started, err = start(port)
+		if err == nil || usualOrFree(ctx, port) == port {
+			break // nobody has the port: it failed for another reason
+		}
+	}
+	return started, err
+}
+
 // usualOrFree is the usual port on 127.0.0.1, or a free one where that is taken.
-func usualOrFree(usual int) int {
+func usualOrFree(ctx context.Context, usual int) int {
 	for _, port := range []int{usual, 0} {
-		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
 		}
-		defer listener.Close()
-		return listener.Addr().(*net.TCPAddr).Port
+		port = listener.Addr().(*net.TCPAddr).Port
+		_ = listener.Close()
+		return port
 	}
 	return 0 // no port at all is free; whoever listens will tell
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -33,11 +34,29 @@ func (s *service) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", s.serveReady)
 	mux.Handle("POST /publishing/reconcile", s.authorized(s.serveReconcile))
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, fmt.Errorf("nothing is served at %s %s", r.Method, r.URL.Path))
-	})
-	return http.MaxBytesHandler(mux, maxBody)
+	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern == "" {
+			w = &refusal{ResponseWriter: w, request: r}
+		}
+		mux.ServeHTTP(w, r)
+	}), maxBody)
 }
+
+// refusal turns the mux's own 404 and 405 into JSON; its Allow header stays.
+type refusal struct {
+	http.ResponseWriter
+	request *http.Request
+}
+
+func (r *refusal) WriteHeader(status int) {
+	text := "nothing is served at %s %s"
+	if status == http.StatusMethodNotAllowed {
+		text = "%s is not allowed at %s"
+	}
+	writeError(r.ResponseWriter, status, fmt.Errorf(text, r.request.Method, r.request.URL.Path))
+}
+
+func (r *refusal) Write(text []byte) (int, error) { return len(text), nil }
 
 // serveReady tells whether Postgres, NATS and the consumers work: 200 when all do, else 503.
 func (s *service) serveReady(w http.ResponseWriter, r *http.Request) {
@@ -60,6 +79,15 @@ func (s *service) serveReady(w http.ResponseWriter, r *http.Request) {
 
 // serveReconcile sweeps now, and answers when it is done.
 func (s *service) serveReconcile(w http.ResponseWriter, r *http.Request) {
+	// There is nothing to say in a body; what comes is limited like any other.
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		status, tooLarge := http.StatusBadRequest, new(http.MaxBytesError)
+		if errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		writeError(w, status, fmt.Errorf("body: %w: it must be at most %d bytes", err, maxBody))
+		return
+	}
 	since, err := readSince(r.URL)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, err)

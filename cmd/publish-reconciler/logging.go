@@ -16,7 +16,7 @@ func (c logConfig) logger(w io.Writer) *slog.Logger {
 	if c.format == "json" || c.format == "" && !terminal {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: c.level}))
 	}
-	return slog.New(tint.NewHandler(w, &tint.Options{
+	return slog.New(tint.NewTextHandler(w, &tint.Options{
 		Level:      c.level,
 		TimeFormat: time.TimeOnly,
 		NoColor:    !terminal || os.Getenv("NO_COLOR") != "", // no-color.org

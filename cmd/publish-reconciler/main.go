@@ -70,7 +70,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		kong.Vars{"version": version(), "nats_url": natsURLDefault, "http_addr": httpAddrDefault},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
-		kong.UsageOnError(),
 	)
 	if err != nil {
 		panic(err) // the struct tags are wrong
@@ -80,6 +79,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 		emptyIsDefault(parsed)
 		err = parsed.Selected().Target.Addr().Interface().(command).run(ctx, output{stdout, stderr})
 	} else {
+		if parseErr, ok := errors.AsType[*kong.ParseError](err); ok && len(args) == 0 {
+			parser.Stdout = stderr
+			_ = parseErr.Context.PrintUsage(false)
+		}
 		err = usageError{err}
 	}
 	var usage usageError

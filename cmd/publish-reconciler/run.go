@@ -56,10 +56,12 @@ type healthcheckCommand struct {
 }
 
 func (c *healthcheckCommand) run(ctx context.Context, _ output) error {
-	host, port, err := net.SplitHostPort(c.HTTPAddr)
-	if err != nil {
-		return usageError{fmt.Errorf("--http-addr (HTTP_ADDR) is %q: it must be an address such as 127.0.0.1:8080", c.HTTPAddr)}
+	var f faults
+	httpSettings{HTTPAddr: c.HTTPAddr, APIToken: "not needed to ask"}.check(&f)
+	if err := f.err(); err != nil {
+		return err
 	}
+	host, port, _ := net.SplitHostPort(c.HTTPAddr)
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1" // it listens everywhere
 	}

@@ -1,12 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,6 +22,10 @@ import (
 	"publish-reconciler/repo"
 	"publish-reconciler/streams"
 )
+
+// publishTimeout is when a message that JetStream did not answer for is given up. Without one, nats.go counts
+// it as on its way for ever, and refuses more once there are 4,000.
+const publishTimeout = 5 * time.Second
 
 // service is everything that run and dev have in common, wired up.
 type service struct {
@@ -53,7 +60,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	if err != nil {
 		return nil, err
 	}
-	s.js, err = jetstream.New(s.nc)
+	s.js, err = jetstream.New(s.nc, jetstream.WithPublishAsyncTimeout(publishTimeout))
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +122,10 @@ func (s *service) consume(ctx context.Context, ready func()) error {
 	if err == nil {
 		err = await(ctx, s.logger, "nats", func(ctx context.Context) error {
 			err := s.prepareStreams(ctx)
-			return final(err, err != nil && s.nc.IsConnected() && !isPassing(err))
+			if err != nil && !s.nc.IsConnected() {
+				return fmt.Errorf("not connected to %s: %w", redactNATS(s.cfg.natsURL), cmp.Or(s.nc.LastError(), nats.ErrDisconnected))
+			}
+			return final(err, err != nil && !isPassing(err))
 		})
 	}
 	switch {
@@ -125,8 +135,10 @@ func (s *service) consume(ctx context.Context, ready func()) error {
 		return err
 	}
 	watch, cancel := context.WithCancel(ctx)
+	var announcing sync.WaitGroup
+	announcing.Go(func() { s.announce(watch, ready) })
+	defer announcing.Wait()
 	defer cancel()
-	go s.announce(watch, ready)
 	stopRelay := s.startRelay(ctx)
 	err = s.consumer.Run(ctx)
 	stopRelay() // after the last commit, so that its events go out too
@@ -198,12 +210,16 @@ func final(err error, inVain bool) error {
 // password or role, a database that does not exist (PostgreSQL manual, appendix A).
 func isRefusedLogin(err error) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (pgErr.Code[:2] == "28" || pgErr.Code == "3D000")
+	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") || pgErr.Code == "3D000")
 }
 
 // isPassing tells whether JetStream may answer differently a moment later: while a cluster elects a
 // leader, for example.
 func isPassing(err error) bool {
+	const codeNoLeader = 10008 // of JetStream's API
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok && api.ErrorCode == codeNoLeader {
+		return true
+	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting)
 }

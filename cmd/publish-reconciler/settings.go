@@ -118,7 +118,7 @@ func (s settings) config() (config, error) {
 		manageStreams:  f.boolean("manage-streams", "MANAGE_STREAMS", s.ManageStreams),
 		databaseURL:    s.databaseSettings.read(&f),
 		httpAddr:       s.HTTPAddr,
-		apiToken:       s.APIToken,
+		apiToken:       s.token(),
 		policy: reconciler.Policy{
 			DefaultTimeout: f.duration("default-timeout", "DEFAULT_TIMEOUT", s.DefaultTimeout, 0, maxTimeout),
 			Timeouts:       f.timeouts("platform-timeouts", "PLATFORM_TIMEOUTS", s.PlatformTimeouts),
@@ -130,7 +130,7 @@ func (s settings) config() (config, error) {
 		log:           s.logSettings.read(&f),
 	}
 	for server := range strings.SplitSeq(s.NATSURL, ",") {
-		if u, err := url.Parse(strings.TrimSpace(server)); err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+		if u, err := url.Parse(strings.TrimSpace(server)); err != nil || u.Host == "" || passwordBeyondHost(server) || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
 			f.add("nats-url", "NATS_URL", redactNATS(s.NATSURL), "URLs such as nats://host:4222, separated by commas")
 			break
 		}
@@ -146,6 +146,9 @@ func (s settings) config() (config, error) {
 	return c, f.err()
 }
 
+// token is without the line's end that a file or a secret store may have left on it.
+func (s httpSettings) token() string { return strings.TrimSpace(s.APIToken) }
+
 // check wants a token where more than this machine can reach the port.
 func (s httpSettings) check(f *faults) {
 	host, port, err := net.SplitHostPort(s.HTTPAddr)
@@ -153,7 +156,7 @@ func (s httpSettings) check(f *faults) {
 		f.add("http-addr", "HTTP_ADDR", s.HTTPAddr, "an address such as 127.0.0.1:8080")
 		return
 	}
-	if !isLoopback(host) && s.APIToken == "" {
+	if !isLoopback(host) && s.token() == "" {
 		f.add("http-addr", "HTTP_ADDR", s.HTTPAddr, "on loopback, such as 127.0.0.1:8080, as long as --api-token (API_TOKEN) is not set")
 	}
 }
@@ -167,6 +170,10 @@ func isLoopback(host string) bool {
 func (s databaseSettings) read(f *faults) string {
 	if s.DatabaseURL == "" {
 		f.all = append(f.all, errors.New("--database-url (DATABASE_URL) is not set: it must be a URL such as postgres://user@host:5432/database"))
+		return ""
+	}
+	if passwordBeyondHost(s.DatabaseURL) {
+		f.all = append(f.all, errors.New("--database-url (DATABASE_URL) has an @ after its host: in a password, / ? # and @ must be percent-encoded"))
 		return ""
 	}
 	store, err := repo.Open(repo.Config{URL: s.DatabaseURL})
