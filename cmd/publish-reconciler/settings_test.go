@@ -56,7 +56,7 @@ func allSettings(t *testing.T) []setting {
 			[]string{"8080", "127.0.0.1", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:65536", "127.0.0.1:-1", "::1:80"},
 			"an address such as 127.0.0.1:8080",
 		},
-		{"api-token", "API_TOKEN", func(c config) any { return c.apiToken }, "", map[string]any{"hush": "hush", " hush\n": "hush"}, nil, ""},
+		{"api-token", "API_TOKEN", func(c config) any { return c.apiToken }, "", map[string]any{"hush": "hush", " hush\n": "hush"}, nil, ""}, //nolint:gocritic // white space is the case here
 		{
 			"default-timeout", "DEFAULT_TIMEOUT", func(c config) any { return c.policy.DefaultTimeout }, 10 * time.Minute,
 			map[string]any{"0s": time.Duration(0), "1h30m": 90 * time.Minute, "8760h": maxTimeout},
