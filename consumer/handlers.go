@@ -56,17 +56,16 @@ func handle[T any](
 	start := time.Now()
 	requests := make([]T, 0, len(msgs))
 	understood := make([]jetstream.Msg, 0, len(msgs))
+	var broken []jetstream.Msg
+	var causes []error
 	for _, msg := range msgs {
 		request, err := decode(msg)
 		if err != nil {
-			c.settle(ctx, msg, kind, undecodable(err))
+			broken, causes = append(broken, msg), append(causes, err)
 			continue
 		}
 		requests = append(requests, request)
 		understood = append(understood, msg)
-	}
-	if len(requests) == 0 {
-		return nil
 	}
 	outcomes, err := reconcile(ctx, requests)
 	for i, outcome := range outcomes {
@@ -76,11 +75,16 @@ func handle[T any](
 			v.kind = done
 		case reconciler.NotFound:
 			v = notFound(ctx, understood[i], requests[i])
+		case reconciler.Held:
+			v.delay = comesAgain
 		case reconciler.Rejected:
 			v = dead(streams.ReasonRefused, outcome.Err)
 		case reconciler.Later:
 		}
 		c.settle(ctx, understood[i], kind, v)
+	}
+	for i, msg := range broken { // after the others, who must not wait for dead letters
+		c.settle(ctx, msg, kind, undecodable(causes[i]))
 	}
 	c.logger.DebugContext(ctx, "batch reconciled", "kind", string(kind), "messages", len(msgs), "took", time.Since(start).String())
 	return err
@@ -108,10 +112,14 @@ func (c *Consumer) notFound(ctx context.Context, msg jetstream.Msg, check reconc
 	if tries >= len(notFoundDelays) {
 		return dead(streams.ReasonLogNotFound, fmt.Errorf("no log %s in publish_logs, %d times within 30s", check.LogID, tries+1))
 	}
-	at := c.scheduler.now().Add(notFoundDelays[tries])
-	if err := c.scheduler.publish(ctx, []*nats.Msg{streams.RetrySchedule(streams.Check(check), tries+1, at)}); err != nil {
+	origin, err := msg.Metadata()
+	if err != nil {
+		return verdict{kind: later}
+	}
+	again := streams.RetrySchedule(check.LogID, msg, origin, tries+1, c.scheduler.now().Add(notFoundDelays[tries]))
+	if err := c.scheduler.publish(ctx, []*nats.Msg{again}); err != nil {
 		c.logger.WarnContext(ctx, "check of an unknown log not scheduled, it comes again", "log_id", check.LogID, "err", err)
-		return verdict{kind: later, delay: refusedDelay}
+		return verdict{kind: later, delay: comesAgain}
 	}
 	return verdict{kind: done}
 }

@@ -3,12 +3,15 @@ package consumer_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"publish-reconciler/reconciler"
@@ -135,6 +138,66 @@ func TestAConsumerThatFailsLeavesTheOthersAlone(t *testing.T) {
 	w.settled(streams.ConsumerSweeper)
 	equal(t, "lines on its beginning", len(r.logs.with("consumer is stuck")), 1)
 	equal(t, "lines on its end", len(r.logs.with("consumer works again")), 1)
+}
+
+// A publisher's transaction that stays open holds up the log it touched, and nothing else.
+func TestALogThatAPublisherHolds(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	held := w.insertLog("held", "processing", time.Hour)
+	told, checked, swept := w.insertLog("told", "processing", 0), w.insertLog("checked", "processing", 0), w.insertLog("swept", "processing", time.Hour)
+	w.exec(`INSERT INTO parked_webhooks (id, platform, external_post_id, payload, received_at)
+	        VALUES (gen_random_uuid(), 'instagram', 'held', '{"status":"published"}', now())`)
+	release := w.hold(`SELECT FROM publish_logs WHERE id = $1 FOR UPDATE`, held)
+	defer release()
+	w.send(webhooks, published("held"))
+	w.send(webhooks, published("told"))
+	w.send(streams.CheckSubject(held), "")
+	w.send(streams.CheckSubject(checked), `{"timeout_minutes":0}`)
+	w.send(streams.SubjectSweep, "")
+	r := w.start()
+	for id, status := range map[uuid.UUID]string{told: "success", checked: "failed", swept: "failed"} {
+		w.until("a neighbour is closed", func() bool { return w.status(id) == status })
+	}
+	w.settled(streams.ConsumerSweeper)
+	equal(t, "the held one", w.status(held), "processing")
+	equal(t, "what is parked for it", w.parked(), 1)
+	equal(t, "warnings", r.logs.with("level=WARN"), []string(nil))
+	if n := redelivered(w.consumerInfo(streams.ConsumerWebhooks)); n > 5 {
+		t.Errorf("its webhook was tried %d times", n)
+	}
+	release()
+	w.until("it is closed too", func() bool { return w.status(held) == "success" })
+	w.allSettled()
+	equal(t, "its history", w.ledger(held), "publish_webhook_received, publish_reconciled marked_success webhook_confirmed webhook")
+}
+
+// Memory is bounded by bytes, not by messages alone: the next pull is not even asked for.
+func TestLargeMessages(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	const n, size = 40, 900_000
+	w.insertLogs("p", n, 0)
+	pad := strings.Repeat("x", size)
+	w.sendMany(n, func(i int) (subject, body string) {
+		return webhooks, fmt.Sprintf(`{"external_post_id":"p%d","status":"published","pad":%q}`, i+1, pad)
+	})
+	blocked := newLatch()
+	w.start(transacting(func(ctx context.Context, do func() error) error {
+		if err := blocked.pass(ctx); err != nil {
+			return err
+		}
+		return do()
+	}))
+	blocked.await(w)
+	const most = 8 << 20 / size // of one pull
+	w.during(time.Second, func() {
+		if hand := w.backlog(streams.ConsumerWebhooks).InHand; hand > 2*most {
+			t.Errorf("%d messages of %d bytes in hand", hand, size)
+		}
+	})
+	blocked.release()
+	becomes(w, "logs", fmt.Sprintf("success %d", n), w.statuses)
 }
 
 // openDir is a directory that every user can enter: Postgres does not run as root.

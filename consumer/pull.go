@@ -13,6 +13,9 @@ const (
 	// a pull that is broken off instead can lose a message on its way for the whole ack wait.
 	pullWait = time.Second
 
+	// pullBytes bounds the memory of a pull, of which there are two in hand: messages may be 1 MB each.
+	pullBytes = 8 << 20
+
 	// batchWait is how long a batch waits for more messages where the server has more. On this machine
 	// the embedded server delivers 500 small messages in less.
 	batchWait = 5 * time.Millisecond
@@ -99,7 +102,7 @@ func morePending(msg jetstream.Msg) bool {
 
 func (p *puller) pull() (err error) {
 	p.taken = 0
-	p.current, err = p.consumer.Fetch(p.size, jetstream.FetchMaxWait(pullWait))
+	p.current, err = p.consumer.Fetch(p.size, jetstream.FetchMaxWait(pullWait), jetstream.FetchMaxBytes(pullBytes))
 	if err != nil {
 		p.current = nil
 	}

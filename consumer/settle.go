@@ -26,9 +26,9 @@ const (
 	never // it can't be processed, and goes to the dead letters
 )
 
-// refusedDelay is when a message comes again for which JetStream did not store what it led to: at once would
-// be a hot loop, for as long as a stream is full.
-const refusedDelay = 5 * time.Second
+// comesAgain is when a message comes again whose log another transaction holds, or for which JetStream did
+// not store what it led to: at once would be a hot loop, for as long as that lasts.
+const comesAgain = 5 * time.Second
 
 func dead(reason streams.Reason, cause error) verdict {
 	return verdict{kind: never, reason: reason, cause: cause}
@@ -46,7 +46,7 @@ func (c *Consumer) settle(ctx context.Context, msg jetstream.Msg, kind streams.K
 	case never:
 		if err = c.bury(ctx, msg, kind, v); err != nil {
 			c.logger.WarnContext(ctx, "dead letter not stored, the message comes again", "subject", msg.Subject(), "err", err)
-			err = msg.NakWithDelay(refusedDelay)
+			err = msg.NakWithDelay(comesAgain)
 		}
 	}
 	if err != nil {

@@ -48,7 +48,7 @@ func (d *draft) apply(decision Decision, q Question, now time.Time) Decision {
 			To:             d.log.Status,
 			Reason:         decision.Reason,
 			Trigger:        q.Trigger,
-			URL:            d.log.ExternalURL,
+			URL:            tellable(d.log.ExternalURL),
 			Time:           now.UTC(),
 		})
 	}
@@ -174,6 +174,14 @@ func (d *draft) skippedEvent(decision Decision, trigger Trigger) Event {
 			"trigger":        string(trigger),
 		},
 	}
+}
+
+// tellable leaves out what is no address but a publisher's mistake, and could be too large for a message.
+func tellable(address string) string {
+	if len(address) > MaxFieldBytes {
+		return ""
+	}
+	return address
 }
 
 func orNull(s string) any {

@@ -97,21 +97,9 @@ func ReadWebhook(platform string, fields map[string]any, receivedAt time.Time) E
 	status, hasStatus := scalarText(fields[fieldStatus])
 	evidence := read(fields, status, hasStatus || fields[fieldStatus] != nil)
 	evidence.ReceivedAt = receivedAt
-	evidence.Fields = make(map[string]any, len(fields)+4)
-	for name, value := range fields {
-		if slices.Contains(ownKeys, name) || len(name) > MaxFieldBytes {
-			continue
-		}
-		switch v := value.(type) {
-		case string:
-			evidence.Fields[name] = cut(v)
-		case json.Number, bool, nil:
-			evidence.Fields[name] = v
-		default: // scalars only, but the platform's words on a refusal may be needed later
-			if words := errorText(v); slices.Contains(errorFields, name) && words != "" {
-				evidence.Fields[name] = words
-			}
-		}
+	evidence.Fields = scalars(fields)
+	for _, name := range ownKeys {
+		delete(evidence.Fields, name)
 	}
 	evidence.Fields[keyReceived] = true
 	evidence.Fields[keyPlatform] = platform
@@ -121,6 +109,28 @@ func ReadWebhook(platform string, fields map[string]any, receivedAt time.Time) E
 		evidence.Fields[keyStatus] = evidence.Status
 	}
 	return evidence
+}
+
+// scalars are the fields as they go into a row: no objects and lists, but the platform's words on a refusal,
+// and strings cut.
+func scalars(fields map[string]any) map[string]any {
+	kept := make(map[string]any, len(fields)+4)
+	for name, value := range fields {
+		if len(name) > MaxFieldBytes {
+			continue
+		}
+		switch v := value.(type) {
+		case string:
+			kept[name] = cut(v)
+		case json.Number, bool, nil:
+			kept[name] = v
+		default:
+			if words := errorText(v); slices.Contains(errorFields, name) && words != "" {
+				kept[name] = words
+			}
+		}
+	}
+	return kept
 }
 
 // recorded is the evidence that a log holds already, whoever wrote it there.

@@ -107,7 +107,7 @@ type memory struct {
 	parked map[uuid.UUID]ParkedWebhook
 
 	poison map[string]bool    // the external ids of posts about which the database refuses every write
-	held   map[uuid.UUID]bool // the logs that another transaction has locked; whoever waits for them gets them
+	held   map[uuid.UUID]bool // the logs that another transaction has locked, for ever
 	outage func() error       // called before each transaction and query; its error is the store's
 	broken error              // the scheduler's error
 
@@ -123,8 +123,12 @@ func (m *memory) Transact(ctx context.Context, keys Keys, decide func(Locked) Ch
 	}
 	locked := Locked{Now: m.now}
 	for _, id := range m.named(keys) {
-		if keys.SkipLocked && m.held[id] {
+		switch {
+		case m.held[id] && keys.SkipLocked:
+			locked.Held = append(locked.Held, HeldLog{ID: id, Post: m.rows[id].Post})
 			continue
+		case m.held[id]:
+			return ErrLocked
 		}
 		log := LockedLog{Log: m.rows[id].Log}
 		log.Metadata = maps.Clone(log.Metadata)

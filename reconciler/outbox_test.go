@@ -1,12 +1,25 @@
 package reconciler
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+// It would be too large for a message, and hold up all events behind it.
+func TestAnAddressThatIsNoneIsNotTold(t *testing.T) {
+	t.Parallel()
+	log := open(1, tiktok, 0)
+	log.ExternalURL = strings.Repeat("x", 2_000_000)
+	r, m := setup(t, patient, log)
+	hear(t, r, webhook(t, tiktok, tiktokExample))
+	if len(m.outbox) != 1 || m.outbox[0].URL != "" {
+		t.Errorf("told of %d changes, want one without an address", len(m.outbox))
+	}
+}
 
 func TestEveryStateChangeIsToldOnce(t *testing.T) {
 	t.Parallel()

@@ -60,7 +60,21 @@ const (
 	NotFound
 	// Rejected: the database refuses what the request would write, and would again.
 	Rejected
+	// Held: another transaction holds a log that the request is about, and may for long; the request has to
+	// come again, not at once.
+	Held
 )
+
+// transact waits a moment for logs that others hold. Then it goes on without these, so that they hold up
+// nobody but themselves.
+func (r *Reconciler) transact(ctx context.Context, keys Keys, decide func(Locked) Changes) error {
+	err := r.store.Transact(ctx, keys, decide)
+	if errors.Is(err, ErrLocked) && !keys.SkipLocked {
+		keys.SkipLocked = true
+		err = r.store.Transact(ctx, keys, decide)
+	}
+	return err
+}
 
 // Webhooks reconciles the logs of each webhook's post, and parks the webhooks without one. There is an
 // outcome for each. An error means that the store failed: those that are not Done have to come again.
@@ -81,7 +95,11 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []i
 			posts = append(posts, post)
 		}
 	}
-	err := r.store.Transact(ctx, Keys{Posts: posts}, func(locked Locked) Changes {
+	held := make(map[Post]bool)
+	err := r.transact(ctx, Keys{Posts: posts}, func(locked Locked) Changes {
+		for _, log := range locked.Held {
+			held[log.Post] = true
+		}
 		drafts := make([]*draft, len(locked.Logs))
 		byPost := make(map[Post][]*draft, len(locked.Logs))
 		for i, log := range locked.Logs {
@@ -92,7 +110,7 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []i
 		for _, i := range batch {
 			webhook := webhooks[i]
 			logs := byPost[webhook.Post]
-			if len(logs) == 0 {
+			if len(logs) == 0 && !held[webhook.Post] {
 				changes.Park = append(changes.Park, park(webhook))
 				continue
 			}
@@ -111,6 +129,9 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []i
 	}
 	for _, i := range batch {
 		outcomes[i].Kind = Done
+		if held[webhooks[i].Post] {
+			outcomes[i].Kind = Held
+		}
 	}
 	return nil
 }
@@ -130,10 +151,7 @@ func (r *Reconciler) Checks(ctx context.Context, checks []Check) ([]Outcome, err
 			return err
 		}
 		for i, n := range batch {
-			outcomes[n].Kind = Done
-			if !found[i].there {
-				outcomes[n].Kind = NotFound
-			}
+			outcomes[n].Kind = found[i].kind
 		}
 		return nil
 	}, func(i int, err error) { outcomes[i] = Outcome{Rejected, err} })
@@ -142,7 +160,7 @@ func (r *Reconciler) Checks(ctx context.Context, checks []Check) ([]Outcome, err
 
 // finding is what a look at one log came to.
 type finding struct {
-	there    bool // the log exists, and was not skipped because another transaction held it
+	kind     OutcomeKind // Done, NotFound or Held
 	decision Decision
 }
 
@@ -155,19 +173,28 @@ func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger, 
 	}
 	var findings []finding
 	var rechecks []Recheck
-	err := r.store.Transact(ctx, Keys{LogIDs: ids, SkipLocked: skipLocked}, func(locked Locked) Changes {
+	err := r.transact(ctx, Keys{LogIDs: ids, SkipLocked: skipLocked}, func(locked Locked) Changes {
 		findings, rechecks = make([]finding, len(checks)), nil
+		held, heldPosts := make(map[uuid.UUID]bool), make(map[Post]bool)
+		for _, log := range locked.Held {
+			held[log.ID], heldPosts[log.Post] = true, true
+		}
 		drafts := make(map[uuid.UUID]*draft, len(locked.Logs))
 		for _, log := range locked.Logs {
 			drafts[log.ID] = newDraft(log)
 		}
 		for i, check := range checks {
 			draft, there := drafts[check.LogID]
-			if !there {
+			switch {
+			case held[check.LogID]:
+				findings[i].kind = Held
+				continue
+			case !there:
+				findings[i].kind = NotFound
 				continue
 			}
 			decision := r.lookAt(draft, check.Timeout, trigger, locked.Now)
-			findings[i] = finding{true, decision}
+			findings[i] = finding{Done, decision}
 			if at, again := recheckAt(decision, trigger, locked.Now); again {
 				rechecks = append(rechecks, Recheck{check.LogID, check.Timeout, at, locked.Now})
 			}
@@ -179,8 +206,8 @@ func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger, 
 				r.lookAt(draft, nil, trigger, locked.Now)
 			}
 			changes.gather(draft)
-			// A log that was skipped has not seen what is parked for it.
-			if !skipLocked {
+			// What is parked stays until all logs of its post have seen it.
+			if !heldPosts[log.Post] {
 				for _, parked := range log.Parked {
 					changes.Unpark = append(changes.Unpark, parked.ID)
 				}
@@ -236,22 +263,34 @@ func recheckAt(d Decision, trigger Trigger, now time.Time) (time.Time, bool) {
 // parkNamespace makes the ids of parked webhooks: a random UUID, fixed for ever.
 var parkNamespace = uuid.MustParse("9a4c6b1e-5f0d-4c57-8f2a-3d1b7e60c2f4")
 
+// maxParked is the size up to which a webhook is parked whole. Of a larger one only that is kept which can
+// bear on a log, since hundreds of them are in memory at once when they are found again; the whole message
+// stays in its stream.
+const maxParked = 64 << 10
+
 func park(w Webhook) ParkedWebhook {
 	content, err := json.Marshal([]any{w.Post.Platform, w.Post.ExternalPostID, w.Fields})
 	if err != nil {
 		panic(err) // what was decoded from JSON can be encoded
 	}
-	return ParkedWebhook{
+	parked := ParkedWebhook{
 		ID:         uuid.NewSHA1(parkNamespace, content),
 		Post:       w.Post,
 		Fields:     w.Fields,
 		ReceivedAt: w.ReceivedAt,
 	}
+	if len(content) > maxParked {
+		parked.Fields = scalars(w.Fields)
+	}
+	return parked
 }
 
 // splitRefused does a batch whole, and where the database refuses something in it, in halves, until what
 // is refused stands alone: n neighbours cost log2 n more transactions.
 func splitRefused(batch []int, do func([]int) error, refused func(int, error)) error {
+	if len(batch) == 0 {
+		return nil
+	}
 	err := do(batch)
 	switch {
 	case !errors.Is(err, ErrRefused):

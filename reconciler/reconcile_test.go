@@ -2,6 +2,8 @@ package reconciler
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -226,6 +228,23 @@ func TestAWebhookWithoutALogIsParked(t *testing.T) {
 	}
 }
 
+func TestALargeWebhookIsParkedWithoutItsBallast(t *testing.T) {
+	t.Parallel()
+	r, m := setup(t, patient)
+	hear(t, r, webhook(t, tiktok, `{"external_post_id":"x","status":"failed","error":{"code":1},"caption":"`+strings.Repeat("x", 70_000)+`","likes":[1]}`))
+	m.rows[logID(1)] = &row{Log: open(1, tiktok, 0)}
+	for _, parked := range m.parked {
+		want := map[string]any{"external_post_id": "x", "status": "failed", "error": `{"code":1}`, "caption": strings.Repeat("x", 2048)}
+		if diff := cmp.Diff(want, parked.Fields); diff != "" {
+			t.Errorf("parked (-want +got):\n%s", diff)
+		}
+	}
+	check(t, r, Check{LogID: logID(1)})
+	if got := m.row(1).Error; got != `{"code":1}` {
+		t.Errorf("error message is %q", got)
+	}
+}
+
 func TestACheckFindsWhatIsParked(t *testing.T) {
 	t.Parallel()
 	r, m := setup(t, patient)
@@ -264,6 +283,25 @@ func TestParkedWebhooksAreTakenInTheirOrder(t *testing.T) {
 	if len(m.scheduled) != 0 {
 		t.Errorf("scheduled %+v for a closed log", m.scheduled)
 	}
+}
+
+// It holds up nobody but itself.
+func TestALogThatAnotherTransactionHolds(t *testing.T) {
+	t.Parallel()
+	r, m := setup(t, patient, open(1, tiktok, time.Hour), open(2, instagram, time.Hour))
+	m.held[logID(1)] = true
+	outcomes, err := r.Webhooks(t.Context(), []Webhook{webhook(t, tiktok, tiktokExample), webhook(t, instagram, instagramExample)})
+	if err != nil || outcomes[0].Kind != Held || outcomes[1].Kind != Done {
+		t.Errorf("webhooks: %v, error %v, want held and done", kindsOf(outcomes), err)
+	}
+	if len(m.parked) != 0 {
+		t.Errorf("parked %+v, and there is a log", m.parked)
+	}
+	outcomes, err = r.Checks(t.Context(), []Check{{LogID: logID(2)}, {LogID: logID(1)}, {LogID: logID(3)}})
+	if err != nil || !slices.Equal(kindsOf(outcomes), []OutcomeKind{Done, Held, NotFound}) {
+		t.Errorf("checks: %v, error %v, want done, held, not found", kindsOf(outcomes), err)
+	}
+	wantStatuses(t, m, StatusProcessing, StatusSuccess)
 }
 
 func TestACheckOfNoLogIsNotFound(t *testing.T) {

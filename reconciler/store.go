@@ -12,6 +12,10 @@ import (
 // violated constraint, text it can't hold. Every other error of a store is worth another try.
 var ErrRefused = errors.New("refused by the database")
 
+// ErrLocked is what a [Store] returns when another transaction held a log for longer than a moment. Nothing
+// was written.
+var ErrLocked = errors.New("locked by another transaction")
+
 // Store keeps the logs. All its methods limit their own time.
 type Store interface {
 	// Transact locks the logs that keys name, in the order of their ids, hands them to decide, and writes
@@ -46,7 +50,8 @@ type Keys struct {
 	Posts []Post
 	// LogIDs locks these logs with the webhooks parked for their posts, and the other logs of those posts.
 	LogIDs []uuid.UUID
-	// SkipLocked leaves out logs that another transaction holds, instead of waiting.
+	// SkipLocked leaves out logs that another transaction holds, instead of waiting a moment for them; they
+	// are told as [Locked].Held.
 	SkipLocked bool
 }
 
@@ -55,6 +60,14 @@ type Locked struct {
 	// Now is the database's time at the start of the transaction; zero when there are no logs.
 	Now  time.Time
 	Logs []LockedLog
+	// Held are the logs that the keys name and that were left out.
+	Held []HeldLog
+}
+
+// HeldLog is a log that another transaction holds.
+type HeldLog struct {
+	ID   uuid.UUID
+	Post Post
 }
 
 // LockedLog is a log with the webhooks that are parked for its post, oldest first (by [Keys].LogIDs only).

@@ -77,8 +77,7 @@ func (r *Reconciler) sweepParked(ctx context.Context, request SweepRequest, resu
 			return err
 		}
 		after = last
-		// Wait for locked logs: what is parked may only go once every log of its post has seen it.
-		if err := r.sweepLogs(ctx, logs, request, false, result); err != nil {
+		if err := r.sweepLogs(ctx, logs, request, result); err != nil {
 			return err
 		}
 	}
@@ -104,7 +103,7 @@ func (r *Reconciler) sweepDue(ctx context.Context, request SweepRequest, result 
 		for i, log := range page {
 			logs[i] = log.ID
 		}
-		if err := r.sweepLogs(ctx, logs, request, true, result); err != nil {
+		if err := r.sweepLogs(ctx, logs, request, result); err != nil {
 			return err
 		}
 	}
@@ -112,7 +111,7 @@ func (r *Reconciler) sweepDue(ctx context.Context, request SweepRequest, result 
 }
 
 // sweepLogs reconciles one page.
-func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request SweepRequest, skipLocked bool, result *SweepResult) error {
+func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request SweepRequest, result *SweepResult) error {
 	if request.Progress != nil {
 		defer request.Progress()
 	}
@@ -131,7 +130,7 @@ func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request Sw
 		for i, n := range batch {
 			part[i] = checks[n]
 		}
-		findings, err := r.look(ctx, part, request.Trigger, skipLocked)
+		findings, err := r.look(ctx, part, request.Trigger, true)
 		if err != nil {
 			return err
 		}

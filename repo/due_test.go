@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -41,6 +42,22 @@ func TestDueLogsPaging(t *testing.T) {
 	for _, limit := range []int{1, 7, 50, 499, 500, 1000} {
 		equal(t, "all logs in order", w.dueIDs(reconciler.Due{Now: time.Now(), Limit: limit}), want)
 	}
+}
+
+// A publishers' own table may hold logs without a place in the order of updates; they are closed like others.
+func TestLogsWithoutAnUpdateTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.exec(`ALTER TABLE publish_logs ALTER updated_at DROP NOT NULL`)
+	w.exec(`INSERT INTO publish_logs (platform, status, updated_at) VALUES
+		('a', 'processing', NULL), ('a', 'retry', '-infinity'), ('a', 'processing', '1969-07-20Z'), ('a', 'failed', NULL),
+		('a', 'processing', 'infinity')`)
+	r := reconciler.New(w.store, nil, reconciler.Policy{DefaultTimeout: time.Hour}, slog.New(slog.DiscardHandler))
+	result, err := r.Sweep(t.Context(), reconciler.SweepRequest{Trigger: reconciler.TriggerSweep})
+	if err != nil || result.MarkedFailed != 3 {
+		t.Errorf("%+v, error %v, want three failed", result, err)
+	}
+	equal(t, "open still", column[string](w, `SELECT updated_at::text FROM publish_logs WHERE status = 'processing'`), []string{"infinity"})
 }
 
 func TestWhichLogsAreDue(t *testing.T) {

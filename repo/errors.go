@@ -22,12 +22,18 @@ func (e *timeoutError) Error() string {
 
 func (e *timeoutError) Unwrap() error { return context.DeadlineExceeded }
 
+const codeLockNotAvailable = "55P03" // what lock_timeout ends with
+
 // translate makes an error of pgx the caller's: what lies in one value or row wraps
-// [reconciler.ErrRefused], a time-out names its operation.
+// [reconciler.ErrRefused], a lock that was not to be had [reconciler.ErrLocked], a time-out names its operation.
 func translate(ctx context.Context, err error) error {
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && refused(pgErr.Code) {
+	switch {
+	case !errors.As(err, &pgErr):
+	case refused(pgErr.Code):
 		return fmt.Errorf("%w: %w", reconciler.ErrRefused, err)
+	case pgErr.Code == codeLockNotAvailable:
+		return fmt.Errorf("%w: %w", reconciler.ErrLocked, err)
 	}
 	if timeout, ok := errors.AsType[*timeoutError](context.Cause(ctx)); ok {
 		return timeout

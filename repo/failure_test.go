@@ -195,8 +195,8 @@ func TestACallerWhoGoesAway(t *testing.T) {
 func TestConnectionSettings(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct{ param, want string }{
-		"the service's own": {"", "30s publish-reconciler"},
-		"the URL's":         {"idle_in_transaction_session_timeout=7s&application_name=other", "7s other"},
+		"the service's own": {"", "30s 500ms publish-reconciler"},
+		"the URL's":         {"idle_in_transaction_session_timeout=7s&lock_timeout=8s&application_name=other", "7s 8s other"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -205,7 +205,7 @@ func TestConnectionSettings(t *testing.T) {
 			w.exec(`CREATE FUNCTION settings() RETURNS trigger LANGUAGE plpgsql AS $$
 			        BEGIN
 			            NEW.error_message := concat_ws(' ', current_setting('idle_in_transaction_session_timeout'),
-			                                           current_setting('application_name'));
+			                                           current_setting('lock_timeout'), current_setting('application_name'));
 			            RETURN NEW;
 			        END $$;
 			        CREATE TRIGGER settings BEFORE UPDATE ON publish_logs FOR EACH ROW EXECUTE FUNCTION settings()`)

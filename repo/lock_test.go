@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
 )
 
 // keysOf names the same logs in both ways, those of publishMany, from last to first.
@@ -118,6 +120,23 @@ func shuffled(keys map[string]reconciler.Keys) reconciler.Keys {
 	return reconciler.Keys{Posts: posts}
 }
 
+func TestALockThatIsNotToBeHad(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.store = openStore(t, repo.Config{URL: w.url})
+	ids := w.publishMany(2, 0)
+	defer w.hold(`SELECT FROM publish_logs WHERE id = $1 FOR UPDATE`, ids[0])()
+	for name, keys := range keysOf(ids) {
+		err := w.store.Transact(t.Context(), keys, func(reconciler.Locked) reconciler.Changes {
+			t.Errorf("%s: decided without a lock", name)
+			return reconciler.Changes{}
+		})
+		if !errors.Is(err, reconciler.ErrLocked) || errors.Is(err, reconciler.ErrRefused) {
+			t.Errorf("%s: error %v, want %v", name, err, reconciler.ErrLocked)
+		}
+	}
+}
+
 func TestSkipLockedLeavesOutWhatOthersHold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -127,7 +146,9 @@ func TestSkipLockedLeavesOutWhatOthersHold(t *testing.T) {
 	for name, keys := range keysOf(ids) {
 		keys.SkipLocked = true
 		start := time.Now()
-		got := lockedIDs(w.lock(keys))
+		locked := w.lock(keys)
+		got := lockedIDs(locked)
+		equal(t, name+": told", locked.Held, []reconciler.HeldLog{{ID: held, Post: reconciler.Post{Platform: "instagram", ExternalPostID: "post_4"}}})
 		equal(t, name+": all but one", len(got), 9)
 		equal(t, name+": the held one is there", slices.Contains(got, held), false)
 		if took := time.Since(start); took > soon/4 {

@@ -10,11 +10,11 @@ import (
 
 func TestMain(m *testing.M) { pgtestdb.Main(m) }
 
-// open gives tb a migrated database of its own and a store in it.
+// open gives tb a migrated database of its own and a store in it, which waits for locks as long as a test does.
 func open(tb testing.TB) (*repo.Store, string) {
 	tb.Helper()
 	url := pgtestdb.New(tb, migrate)
-	return openStore(tb, repo.Config{URL: url}), url
+	return openStore(tb, repo.Config{URL: withParam(url, "lock_timeout="+soon.String())}), url
 }
 
 func openStore(tb testing.TB, cfg repo.Config) *repo.Store {

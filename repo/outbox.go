@@ -45,6 +45,7 @@ SELECT id, platform, outcome, body FROM publish_outbox ORDER BY id LIMIT $1 FOR 
 func (s *Store) DrainOutbox(ctx context.Context, limit int, publish func(context.Context, []reconciler.OutboxEvent) error) (n int, err error) {
 	ctx, cancel := s.limit(ctx, "drain the outbox")
 	defer cancel()
+	var untold error
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, lockOutboxSQL, limit)
 		if err != nil {
@@ -54,8 +55,8 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, publish func(context
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		if err := publish(ctx, events); err != nil {
-			return err
+		if untold = publish(ctx, events); untold != nil {
+			return untold
 		}
 		ids := make([]uuid.UUID, len(events))
 		for i, event := range events {
@@ -65,7 +66,10 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, publish func(context
 		_, err = tx.Exec(ctx, drainOutboxSQL, ids)
 		return err
 	})
-	if err != nil {
+	switch {
+	case untold != nil:
+		return 0, untold
+	case err != nil:
 		return 0, translate(ctx, err)
 	}
 	return n, nil

@@ -60,6 +60,10 @@ func Open(cfg Config) (*Store, error) {
 	if params["idle_in_transaction_session_timeout"] == "" {
 		params["idle_in_transaction_session_timeout"] = "30s"
 	}
+	// Whoever holds a log for longer than this holds up that log alone.
+	if params["lock_timeout"] == "" {
+		params["lock_timeout"] = "500ms"
+	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
@@ -110,10 +114,17 @@ SELECT l.id, l.updated_at
  ORDER BY l.updated_at, l.id
  LIMIT $7`
 
-// DueLogs is one page of the open logs past their deadline, oldest update first.
+// DueLogs is one page of the open logs past their deadline, oldest update first; before all others come
+// those without an update time.
 func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.DueLog, error) {
 	ctx, cancel := s.limit(ctx, "page through due logs")
 	defer cancel()
+	if due.After == (reconciler.DueLog{}) {
+		undated, err := s.undated(ctx, due.Limit)
+		if err != nil || len(undated) > 0 {
+			return undated, err
+		}
+	}
 	latest := due.Now.Add(-due.Timeout)
 	platforms := make([]string, 0, len(due.Timeouts))
 	latests := make([]time.Time, 0, len(due.Timeouts))
@@ -126,6 +137,26 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 		}
 	}
 	rows, err := s.pool.Query(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	logs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reconciler.DueLog])
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	return logs, nil
+}
+
+// undatedSQL finds what has no place in the order of updates, in a publishers' own table.
+const undatedSQL = `
+SELECT id, '0001-01-01 00:00:00Z'::timestamptz
+  FROM publish_logs
+ WHERE status IN ('processing', 'retry') AND (updated_at IS NULL OR updated_at = '-infinity')
+ ORDER BY id
+ LIMIT $1`
+
+func (s *Store) undated(ctx context.Context, limit int) ([]reconciler.DueLog, error) {
+	rows, err := s.pool.Query(ctx, undatedSQL, limit)
 	if err != nil {
 		return nil, translate(ctx, err)
 	}

@@ -1,10 +1,12 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -82,27 +84,21 @@ func rollback(conn *pgxpool.Conn) {
 const lockColumns = `
        l.id, coalesce(l.platform, ''), coalesce(l.external_post_id, ''), coalesce(l.status, ''),
        coalesce(l.external_url, ''), coalesce(l.retry_count, 0), coalesce(l.max_retries, 0),
-       coalesce(l.updated_at, 'epoch'), now(),
+       CASE WHEN isfinite(l.updated_at) THEN l.updated_at ELSE 'epoch' END, now(),
        CASE WHEN l.status IN ('pending', 'failed')
               OR l.extra_metadata ?| ARRAY['webhook_received', 'webhook_status']
             THEN l.extra_metadata END`
 
-const lockPostsSQL = `
-SELECT` + lockColumns + `, NULL::jsonb
+const (
+	ofPosts = `
   FROM publish_logs l
  WHERE (l.platform, l.external_post_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
- ORDER BY l.id
-   FOR UPDATE`
+ ORDER BY l.id`
 
-// lockLogsSQL also locks the other logs of a post for which something is parked: it may only be unparked
-// when all of them have seen it. One statement, so that both are of one snapshot. The ids are arrays whose
-// length the planner can't see: for hundreds of ids it may prefer to scan the whole table, which is slower.
-const lockLogsSQL = `
-SELECT` + lockColumns + `,
-       (SELECT jsonb_agg(jsonb_build_object('id', p.id, 'payload', p.payload, 'received_at', p.received_at)
-                         ORDER BY p.received_at, p.id)
-          FROM parked_webhooks p
-         WHERE p.platform = l.platform AND p.external_post_id = l.external_post_id)
+	// ofLogs also names the other logs of a post for which something is parked: it may only be unparked when
+	// all of them have seen it. The ids are arrays whose length the planner can't see: for hundreds of ids it
+	// may prefer to scan the whole table, which is slower.
+	ofLogs = `
   FROM publish_logs l
  WHERE l.id = ANY ($1::uuid[] || ARRAY(
        SELECT sibling.id
@@ -110,40 +106,69 @@ SELECT` + lockColumns + `,
          JOIN parked_webhooks p ON p.platform = named.platform AND p.external_post_id = named.external_post_id
          JOIN publish_logs sibling ON sibling.platform = p.platform AND sibling.external_post_id = p.external_post_id
         WHERE named.id = ANY ((SELECT $1::uuid[])::uuid[])))
- ORDER BY l.id
+ ORDER BY l.id`
+
+	// namedColumns tell which logs there are, locked or not.
+	namedColumns = `
+SELECT l.id, coalesce(l.platform, ''), coalesce(l.external_post_id, '')`
+)
+
+const lockPostsSQL = `
+SELECT` + lockColumns + `, NULL::jsonb` + ofPosts + `
+   FOR UPDATE`
+
+// lockLogsSQL is one statement, so that the logs and what is parked for them are of one snapshot.
+const lockLogsSQL = `
+SELECT` + lockColumns + `,
+       (SELECT jsonb_agg(jsonb_build_object('id', p.id, 'payload', p.payload, 'received_at', p.received_at)
+                         ORDER BY p.received_at, p.id)
+          FROM parked_webhooks p
+         WHERE p.platform = l.platform AND p.external_post_id = l.external_post_id)` + ofLogs + `
    FOR UPDATE OF l`
 
 // queueLock queues the lock of the logs that keys name; they lie in locked when the batch is closed.
 func queueLock(batch *pgx.Batch, keys reconciler.Keys, locked *reconciler.Locked) error {
-	var query *pgx.QueuedQuery
-	switch {
-	case len(keys.Posts) > 0 && len(keys.LogIDs) > 0:
-		return errors.New("lock by posts or by ids, not both")
-	case len(keys.Posts) > 0:
+	lock, named := lockLogsSQL, namedColumns+ofLogs
+	args := []any{keys.LogIDs}
+	if len(keys.Posts) > 0 {
+		if len(keys.LogIDs) > 0 {
+			return errors.New("lock by posts or by ids, not both")
+		}
 		platforms := make([]string, len(keys.Posts))
 		posts := make([]string, len(keys.Posts))
 		for i, post := range keys.Posts {
 			platforms[i], posts[i] = post.Platform, post.ExternalPostID
 		}
-		query = batch.Queue(lockPostsSQL+skip(keys), platforms, posts)
-	default:
-		query = batch.Queue(lockLogsSQL+skip(keys), keys.LogIDs)
+		lock, named = lockPostsSQL, namedColumns+ofPosts
+		args = []any{platforms, posts}
 	}
-	query.Query(func(rows pgx.Rows) error {
-		logs, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconciler.LockedLog, error) {
+	if keys.SkipLocked {
+		lock += ` SKIP LOCKED`
+	}
+	batch.Queue(lock, args...).Query(func(rows pgx.Rows) (err error) {
+		locked.Logs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconciler.LockedLog, error) {
 			return scanLocked(row, &locked.Now)
 		})
-		locked.Logs = logs
 		return err
 	})
+	if keys.SkipLocked {
+		batch.Queue(named, args...).Query(func(rows pgx.Rows) error {
+			all, err := pgx.CollectRows(rows, scanHeld)
+			locked.Held = slices.DeleteFunc(all, func(log reconciler.HeldLog) bool {
+				_, isLocked := slices.BinarySearchFunc(locked.Logs, log.ID, func(l reconciler.LockedLog, id uuid.UUID) int {
+					return bytes.Compare(l.ID[:], id[:]) // both are in the order of ids
+				})
+				return isLocked
+			})
+			return err
+		})
+	}
 	return nil
 }
 
-func skip(keys reconciler.Keys) string {
-	if keys.SkipLocked {
-		return ` SKIP LOCKED`
-	}
-	return ``
+func scanHeld(row pgx.CollectableRow) (log reconciler.HeldLog, err error) {
+	err = row.Scan(&log.ID, &log.Post.Platform, &log.Post.ExternalPostID)
+	return log, err
 }
 
 func scanLocked(row pgx.CollectableRow, now *time.Time) (reconciler.LockedLog, error) {

@@ -28,6 +28,10 @@ const (
 	HeaderDeadTruncated = "Publish-Dead-Truncated"
 	// HeaderTries counts the deliveries of a check that found no log.
 	HeaderTries = "Publish-Check-Tries"
+	// HeaderFirstSequence and HeaderFirstTime say where such a check lay first; its dead letter has them as
+	// HeaderDeadSequence and HeaderDeadTime.
+	HeaderFirstSequence = "Publish-Check-Sequence"
+	HeaderFirstTime     = "Publish-Check-Time"
 )
 
 // Why a message that was understood is dead all the same.
@@ -55,25 +59,45 @@ func DeadLetter(kind Kind, original jetstream.Msg, origin *jetstream.MsgMetadata
 	letter.Header.Set(HeaderDeadError, oneLine(cause.Error()))
 	letter.Header.Set(HeaderDeadSubject, original.Subject())
 	letter.Header.Set(HeaderDeadStream, origin.Stream)
-	letter.Header.Set(HeaderDeadSequence, strconv.FormatUint(origin.Sequence.Stream, 10))
-	letter.Header.Set(HeaderDeadTime, origin.Timestamp.UTC().Format(time.RFC3339Nano))
+	sequence, stored := firstPlace(original, origin)
+	letter.Header.Set(HeaderDeadSequence, sequence)
+	letter.Header.Set(HeaderDeadTime, stored)
 	// The time tells apart what a stream holds after it was deleted and made anew.
 	letter.Header.Set(nats.MsgIdHdr, fmt.Sprintf("%s-%d-%d", origin.Stream, origin.Sequence.Stream, origin.Timestamp.UnixNano()))
 
-	own := maps.Clone(letter.Header)
-	for name, values := range original.Headers() {
-		if !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "Publish-") && sendable(name) {
-			letter.Header[name] = values
-		}
+	room := int64(maxHeader)
+	if maxPayload > 0 {
+		room = min(room, maxPayload)
 	}
-	if size := headerSize(letter) + ownReserve; size > maxHeader || maxPayload > 0 && int64(size) > maxPayload {
-		letter.Header = own
-	}
+	carryHeaders(letter, original, int(room))
 	if maxPayload > 0 && int64(headerSize(letter)+len(letter.Data)) > maxPayload {
 		letter.Header.Set(HeaderDeadTruncated, strconv.Itoa(len(letter.Data)))
 		letter.Data = letter.Data[:max(0, int(maxPayload)-headerSize(letter))]
 	}
 	return letter
+}
+
+// firstPlace is where a message lay before it was tried again.
+func firstPlace(original jetstream.Msg, origin *jetstream.MsgMetadata) (sequence, stored string) {
+	sequence, stored = original.Headers().Get(HeaderFirstSequence), original.Headers().Get(HeaderFirstTime)
+	if sequence == "" || stored == "" {
+		return strconv.FormatUint(origin.Sequence.Stream, 10), origin.Timestamp.UTC().Format(time.RFC3339Nano)
+	}
+	return oneLine(sequence), oneLine(stored)
+}
+
+// carryHeaders takes over the original's headers, but not JetStream's and the service's own; none of them
+// where they need more than room together.
+func carryHeaders(msg *nats.Msg, original jetstream.Msg, room int) {
+	own := maps.Clone(msg.Header)
+	for name, values := range original.Headers() {
+		if !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "Publish-") && sendable(name) {
+			msg.Header[name] = values
+		}
+	}
+	if headerSize(msg)+ownReserve > room {
+		msg.Header = own
+	}
 }
 
 const (

@@ -16,18 +16,44 @@ import (
 	"publish-reconciler/streams/streamstest"
 )
 
+// triedAgain is a check of a log that is not there, as it comes again for the nth time, and where it lay first.
+func triedAgain(t *testing.T, js jetstream.JetStream, n int) (first *jetstream.MsgMetadata, again jetstream.Msg) {
+	t.Helper()
+	id := uuid.New()
+	check := nats.NewMsg(streams.CheckSubject(id))
+	check.Data = []byte(`{"timeout_minutes": 1e1 }`)
+	check.Header.Set("traceparent", "00-1-2-01")
+	if _, err := js.PublishMsg(t.Context(), check); err != nil {
+		t.Fatal(err)
+	}
+	for try := range n + 1 {
+		again = next(t, js, streams.StreamChecks, streams.ConsumerChecks)
+		origin, err := again.Metadata()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if try == 0 {
+			first = origin
+		}
+		if try == n {
+			break
+		}
+		if _, err := js.PublishMsg(t.Context(), streams.RetrySchedule(id, again, origin, try+1, time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		if err := again.Ack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return first, again
+}
+
 // A check that fired carries headers which the server would act on again; its letter must be stored all
 // the same, whole, and once.
 func TestDeadLetterOfAFiredSchedule(t *testing.T) {
 	t.Parallel()
 	js := setup(t)
-	timeout := time.Minute
-	check := streams.RetrySchedule(streams.Check{LogID: uuid.New(), Timeout: &timeout}, 7, time.Now())
-	check.Header.Set("traceparent", "00-1-2-01")
-	if _, err := js.PublishMsg(t.Context(), check); err != nil {
-		t.Fatal(err)
-	}
-	original := next(t, js, streams.StreamChecks, streams.ConsumerChecks)
+	first, original := triedAgain(t, js, 2)
 	if original.Headers().Get("Nats-Scheduler") == "" {
 		t.Fatalf("the check does not look like a fired schedule: %v", original.Headers())
 	}
@@ -55,8 +81,8 @@ func TestDeadLetterOfAFiredSchedule(t *testing.T) {
 		streams.HeaderDeadError:     "no log of this id",
 		streams.HeaderDeadSubject:   original.Subject(),
 		streams.HeaderDeadStream:    "PUBLISH_CHECKS",
-		streams.HeaderDeadSequence:  strconv.FormatUint(origin.Sequence.Stream, 10),
-		streams.HeaderDeadTime:      origin.Timestamp.UTC().Format(time.RFC3339Nano),
+		streams.HeaderDeadSequence:  strconv.FormatUint(first.Sequence.Stream, 10),
+		streams.HeaderDeadTime:      first.Timestamp.UTC().Format(time.RFC3339Nano),
 		streams.HeaderDeadTruncated: "",
 	} {
 		if got := stored.Header.Get(header); got != want {

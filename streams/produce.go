@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -49,11 +50,15 @@ func CheckSchedule(check Check, at time.Time) *nats.Msg {
 	return schedule(ScheduleCheckSubject(check.LogID), CheckSubject(check.LogID), check.body(), at)
 }
 
-// RetrySchedule has a check that found no log delivered again at the given moment, with the given number
-// of tries so far in [HeaderTries]. It leaves the log's pending check alone.
-func RetrySchedule(check Check, tries int, at time.Time) *nats.Msg {
-	msg := schedule(prefixScheduleRetry+check.LogID.String(), CheckSubject(check.LogID), check.body(), at)
-	msg.Header.Set(HeaderTries, fmt.Sprint(tries))
+// RetrySchedule has a check that found no log delivered again at the given moment, whole, with the given
+// number of tries so far in [HeaderTries]. It leaves the log's pending check alone.
+func RetrySchedule(logID uuid.UUID, original jetstream.Msg, origin *jetstream.MsgMetadata, tries int, at time.Time) *nats.Msg {
+	msg := schedule(prefixScheduleRetry+logID.String(), CheckSubject(logID), original.Data(), at)
+	sequence, stored := firstPlace(original, origin)
+	msg.Header.Set(HeaderFirstSequence, sequence)
+	msg.Header.Set(HeaderFirstTime, stored)
+	msg.Header.Set(HeaderTries, strconv.Itoa(tries))
+	carryHeaders(msg, original, maxHeader)
 	return msg
 }
 

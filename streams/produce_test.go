@@ -176,20 +176,34 @@ func TestCancelCheck(t *testing.T) {
 func TestRetrySchedule(t *testing.T) {
 	t.Parallel()
 	js := setup(t)
-	check := streams.Check{LogID: uuid.New()}
+	first, msg := triedAgain(t, js, 3)
+	check, err := streams.DecodeCheck(msg.Subject(), msg.Data())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for header, want := range map[string]string{
+		streams.HeaderTries:         "3",
+		streams.HeaderFirstSequence: strconv.FormatUint(first.Sequence.Stream, 10),
+		"traceparent":               "00-1-2-01",
+	} {
+		if got := msg.Headers().Get(header); got != want {
+			t.Errorf("%s is %q, want %q", header, got, want)
+		}
+	}
+	if string(msg.Data()) != `{"timeout_minutes": 1e1 }` {
+		t.Errorf("the body is %s", msg.Data())
+	}
+
+	origin, err := msg.Metadata()
+	if err != nil {
+		t.Fatal(err)
+	}
 	pending := time.Now().Add(time.Hour)
 	if err := streams.ScheduleCheck(t.Context(), js, check, pending); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.PublishMsg(t.Context(), streams.RetrySchedule(check, 3, time.Now())); err != nil {
+	if _, err := js.PublishMsg(t.Context(), streams.RetrySchedule(check.LogID, msg, origin, 4, time.Now())); err != nil {
 		t.Fatal(err)
-	}
-	msg := next(t, js, streams.StreamChecks, streams.ConsumerChecks)
-	if msg.Subject() != streams.CheckSubject(check.LogID) {
-		t.Errorf("it came on %s", msg.Subject())
-	}
-	if tries, err := strconv.Atoi(msg.Headers().Get(streams.HeaderTries)); err != nil || tries != 3 {
-		t.Errorf("headers are %v", msg.Headers())
 	}
 	stream, err := js.Stream(t.Context(), streams.StreamChecks)
 	if err != nil {

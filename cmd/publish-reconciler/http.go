@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -79,18 +80,9 @@ func (s *service) serveReady(w http.ResponseWriter, r *http.Request) {
 
 // serveReconcile sweeps now, and answers when it is done.
 func (s *service) serveReconcile(w http.ResponseWriter, r *http.Request) {
-	// There is nothing to say in a body; what comes is limited like any other.
-	if _, err := io.Copy(io.Discard, r.Body); err != nil {
-		status, tooLarge := http.StatusBadRequest, new(http.MaxBytesError)
-		if errors.As(err, &tooLarge) {
-			status = http.StatusRequestEntityTooLarge
-		}
-		writeError(w, status, fmt.Errorf("body: %w: it must be at most %d bytes", err, maxBody))
-		return
-	}
-	since, err := readSince(r.URL)
+	since, status, err := readSince(r)
 	if err != nil {
-		writeError(w, http.StatusBadRequest, err)
+		writeError(w, status, err)
 		return
 	}
 	// A large backlog takes longer than other answers may.
@@ -107,25 +99,42 @@ func (s *service) serveReconcile(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, result)
 }
 
-func readSince(u *url.URL) (time.Duration, error) {
-	query, err := url.ParseQuery(u.RawQuery)
+// readSince reads the window from the query, else from a JSON body as publish.sweep has it. Status goes with
+// an error.
+func readSince(r *http.Request) (since time.Duration, status int, err error) {
+	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return 0, fmt.Errorf("the query can't be read: %w", err)
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return 0, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is too large: it must be at most %d bytes", maxBody)
+		}
+		return 0, http.StatusBadRequest, fmt.Errorf("read the body: %w", err)
 	}
-	values := query["since_minutes"]
+	if len(body) > 0 && !json.Valid(body) {
+		return 0, http.StatusUnsupportedMediaType, errors.New("the body is not JSON")
+	}
+	sweep, err := streams.DecodeSweep(body)
+	if err != nil {
+		return 0, http.StatusBadRequest, err
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return 0, http.StatusBadRequest, fmt.Errorf("the query can't be read: %w", err)
+	}
 	for name := range query {
 		if name != "since_minutes" {
-			return 0, fmt.Errorf("parameter %q is not known: only since_minutes is", name)
+			return 0, http.StatusBadRequest, fmt.Errorf("parameter %q is not known: only since_minutes is", name)
 		}
 	}
-	switch len(values) {
-	case 0:
-		return defaultSince, nil
-	case 1:
-		return streams.ParseSinceMinutes(values[0])
+	values := query["since_minutes"]
+	switch {
+	case len(values) > 1, len(values) == 1 && sweep.Since > 0:
+		return 0, http.StatusBadRequest, errors.New("since_minutes is given more than once")
+	case len(values) == 1:
+		since, err = streams.ParseSinceMinutes(values[0])
 	default:
-		return 0, errors.New("since_minutes is given more than once")
+		since = cmp.Or(sweep.Since, defaultSince)
 	}
+	return since, http.StatusBadRequest, err
 }
 
 // authorized wants the API token, if there is one.

@@ -36,15 +36,15 @@ func TestReconcile(t *testing.T) {
 	unclear := w.publish("unclear", "processing", `{"webhook_received": true, "webhook_status": "in_review"}`, 11*time.Minute)
 	final := []string{w.publish("won", "success", `{}`, 48*time.Hour), w.publish("lost", "failed", `{}`, 48*time.Hour), w.publish("new", "pending", `{}`, 48*time.Hour)}
 	for _, tt := range []struct {
-		query           string
+		query, body     string
 		success, failed []any
 		skipped         float64
 	}{
-		{"?since_minutes=1440", []any{older}, []any{}, 0},
-		{"", []any{}, []any{old}, 1},
-		{"?since_minutes=1", []any{young}, []any{}, 1},
+		{"?since_minutes=1440", "", []any{older}, []any{}, 0},
+		{"", "{}", []any{}, []any{old}, 1},
+		{"", `{"since_minutes":1}`, []any{young}, []any{}, 1},
 	} {
-		got := s.ask("POST", "/publishing/reconcile"+tt.query, "")
+		got := s.ask("POST", "/publishing/reconcile"+tt.query, tt.body)
 		want := map[string]any{
 			"total_checked":  float64(len(tt.success)+len(tt.failed)) + tt.skipped,
 			"marked_success": float64(len(tt.success)), "marked_failed": float64(len(tt.failed)), "marked_retry": 0.0,
@@ -91,6 +91,10 @@ func TestBadRequests(t *testing.T) {
 		"twice":           {"POST", reconcile + "?since_minutes=1&since_minutes=2", "", 400, "since_minutes is given more than once"},
 		"unknown":         {"POST", reconcile + "?minutes=1", "", 400, `parameter "minutes" is not known: only since_minutes is`},
 		"broken query":    {"POST", reconcile + "?since_minutes=%zz", "", 400, "the query can't be read"},
+		"no JSON":         {"POST", reconcile, "since_minutes=60", 415, "the body is not JSON"},
+		"body, zero":      {"POST", reconcile, `{"since_minutes":0}`, 400, `since_minutes is "0": it must be a whole number from 1 to 1440`},
+		"body, unknown":   {"POST", reconcile, `{"since":1}`, 400, "only since_minutes is"},
+		"body and query":  {"POST", reconcile + "?since_minutes=1", `{"since_minutes":2}`, 400, "since_minutes is given more than once"},
 		"too large":       {"POST", reconcile, strings.Repeat("x", maxBody+1), 413, "it must be at most 262144 bytes"},
 		"nothing there":   {"GET", "/publishing", "", 404, "nothing is served at GET /publishing"},
 		"root":            {"GET", "/", "", 404, "nothing is served at GET /"},
