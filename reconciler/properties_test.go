@@ -113,6 +113,25 @@ var questions = rapid.Custom(func(t *rapid.T) Question {
 	return q
 })
 
+// The properties run one after the other: they share their generators, which rapid does not make safe for use
+// by several at once.
+func TestProperties(t *testing.T) {
+	t.Parallel()
+	properties := map[string]func(*rapid.T){
+		"decide is total":                           decideIsTotal,
+		"final means final":                         finalMeansFinal,
+		"deciding twice is deciding once":           decidingTwiceIsDecidingOnce,
+		"a redelivery changes nothing":              aRedeliveryChangesNothing,
+		"the order of duplicates does not matter":   theOrderOfDuplicatesDoesNotMatter,
+		"nothing stays open past its deadline":      nothingStaysOpenPastItsDeadline,
+		"clear evidence stays clear":                clearEvidenceStaysClear,
+		"a payload sets none of the service's keys": aPayloadSetsNoneOfTheServicesKeys,
+	}
+	for name, property := range properties {
+		t.Run(name, rapid.MakeCheck(property))
+	}
+}
+
 // clone is a row that can be asked without moving the first one.
 func (r row) clone() row {
 	r.Metadata = maps.Clone(r.Metadata)
@@ -128,70 +147,61 @@ func (r row) kinds() []EventType {
 	return all
 }
 
-func TestDecideIsTotal(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		acting := map[Reason]Action{
-			ReasonWebhookConfirmed: MarkedSuccess, ReasonProbeConfirmed: MarkedSuccess, ReasonWebhookLate: MarkedSuccess,
-			ReasonWebhookRejected: MarkedFailed, ReasonProbeRejected: MarkedFailed, ReasonWebhookTimeout: MarkedFailed,
-			ReasonRetryBeforeFail: MarkedRetry,
-			ReasonWebhookUnclear:  "", ReasonNotDue: "", ReasonNotStarted: "", ReasonAlreadyFinal: "",
-		}
-		row := rows.Draw(t, "row")
-		d := Decide(row.Log, questions.Draw(t, "question"), policies.Draw(t, "policy"), noon)
-		if want, known := acting[d.Reason]; !known || d.Action != want {
-			t.Errorf("action %q with reason %q", d.Action, d.Reason)
-		}
-		if (d.Action == MarkedFailed) != (d.Error != "") {
-			t.Errorf("action %q with error %q", d.Action, d.Error)
-		}
-		if d.Skipped != (d.Reason == ReasonWebhookUnclear) {
-			t.Errorf("skipped is %t with reason %q", d.Skipped, d.Reason)
-		}
-	})
+func decideIsTotal(t *rapid.T) {
+	acting := map[Reason]Action{
+		ReasonWebhookConfirmed: MarkedSuccess, ReasonProbeConfirmed: MarkedSuccess, ReasonWebhookLate: MarkedSuccess,
+		ReasonWebhookRejected: MarkedFailed, ReasonProbeRejected: MarkedFailed, ReasonWebhookTimeout: MarkedFailed,
+		ReasonRetryBeforeFail: MarkedRetry,
+		ReasonWebhookUnclear:  "", ReasonNotDue: "", ReasonNotStarted: "", ReasonAlreadyFinal: "",
+	}
+	row := rows.Draw(t, "row")
+	d := Decide(row.Log, questions.Draw(t, "question"), policies.Draw(t, "policy"), noon)
+	if want, known := acting[d.Reason]; !known || d.Action != want {
+		t.Errorf("action %q with reason %q", d.Action, d.Reason)
+	}
+	if (d.Action == MarkedFailed) != (d.Error != "") {
+		t.Errorf("action %q with error %q", d.Action, d.Error)
+	}
+	if d.Skipped != (d.Reason == ReasonWebhookUnclear) {
+		t.Errorf("skipped is %t with reason %q", d.Skipped, d.Reason)
+	}
 }
 
-func TestFinalMeansFinal(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		row, policy, now := rows.Draw(t, "row"), policies.Draw(t, "policy"), noon
-		for range rapid.IntRange(1, 6).Draw(t, "steps") {
-			before := row.clone()
-			d := row.ask(questions.Draw(t, "question"), policy, now)
-			switch {
-			case before.Status.Open():
-			case before.Status == StatusFailed && d.Reason == ReasonWebhookLate && row.Status == StatusSuccess:
-			case row.Status != before.Status || d.Action != "":
-				t.Errorf("%q became %q by %q", before.Status, row.Status, d.Reason)
-			}
-			if before.Status == StatusSuccess && row.writes != before.writes {
-				t.Error("a success was written")
-			}
-			now = now.Add(minute.Draw(t, "later"))
+func finalMeansFinal(t *rapid.T) {
+	row, policy, now := rows.Draw(t, "row"), policies.Draw(t, "policy"), noon
+	for range rapid.IntRange(1, 6).Draw(t, "steps") {
+		before := row.clone()
+		d := row.ask(questions.Draw(t, "question"), policy, now)
+		switch {
+		case before.Status.Open():
+		case before.Status == StatusFailed && d.Reason == ReasonWebhookLate && row.Status == StatusSuccess:
+		case row.Status != before.Status || d.Action != "":
+			t.Errorf("%q became %q by %q", before.Status, row.Status, d.Reason)
 		}
-	})
+		if before.Status == StatusSuccess && row.writes != before.writes {
+			t.Error("a success was written")
+		}
+		now = now.Add(minute.Draw(t, "later"))
+	}
 }
 
 // Without any patience an automatic retry is due again at once; then every look is another one.
-func TestDecidingTwiceIsDecidingOnce(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		row, q, policy := rows.Draw(t, "row"), questions.Draw(t, "question"), policies.Draw(t, "policy")
-		row.ask(q, policy, noon)
-		once := row.clone()
-		d := row.ask(q, policy, noon)
-		if d.Action != "" || d.Record {
-			t.Errorf("the second time: action %q, reason %q, recorded is %t", d.Action, d.Reason, d.Record)
+func decidingTwiceIsDecidingOnce(t *rapid.T) {
+	row, q, policy := rows.Draw(t, "row"), questions.Draw(t, "question"), policies.Draw(t, "policy")
+	row.ask(q, policy, noon)
+	once := row.clone()
+	d := row.ask(q, policy, noon)
+	if d.Action != "" || d.Record {
+		t.Errorf("the second time: action %q, reason %q, recorded is %t", d.Action, d.Reason, d.Record)
+	}
+	if diff := cmp.Diff(once.Log, row.Log); diff != "" || row.writes != once.writes {
+		t.Errorf("the second time wrote (-once +twice):\n%s", diff)
+	}
+	for _, event := range row.ledger[len(once.ledger):] {
+		if !event.Once {
+			t.Errorf("the second time told %+v", event)
 		}
-		if diff := cmp.Diff(once.Log, row.Log); diff != "" || row.writes != once.writes {
-			t.Errorf("the second time wrote (-once +twice):\n%s", diff)
-		}
-		for _, event := range row.ledger[len(once.ledger):] {
-			if !event.Once {
-				t.Errorf("the second time told %+v", event)
-			}
-		}
-	})
+	}
 }
 
 // listen has a row hear webhooks one after another.
@@ -203,109 +213,94 @@ func listen(r row, policy Policy, webhooks ...Evidence) row {
 	return r
 }
 
-func TestARedeliveryChangesNothing(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		row, policy := silentRows.Draw(t, "row"), policies.Draw(t, "policy")
-		a, b := webhookAt(t, "a", noon), webhookAt(t, "b", noon.Add(minute.Draw(t, "b later")+time.Second))
-		order := [][2][]Evidence{ // with the redeliveries, and without
-			{{a, a, b}, {a, b}},
-			{{a, b, a}, {a, b}},
-			{{a, b, b}, {a, b}},
-			{{b, a, a}, {b, a}},
-			{{b, a, b}, {b, a}},
-			{{b, b, a}, {b, a}},
+func aRedeliveryChangesNothing(t *rapid.T) {
+	row, policy := silentRows.Draw(t, "row"), policies.Draw(t, "policy")
+	a, b := webhookAt(t, "a", noon), webhookAt(t, "b", noon.Add(minute.Draw(t, "b later")+time.Second))
+	order := [][2][]Evidence{ // with the redeliveries, and without
+		{{a, a, b}, {a, b}},
+		{{a, b, a}, {a, b}},
+		{{a, b, b}, {a, b}},
+		{{b, a, a}, {b, a}},
+		{{b, a, b}, {b, a}},
+		{{b, b, a}, {b, a}},
+	}
+	for i, pair := range order {
+		twice, once := listen(row, policy, pair[0]...), listen(row, policy, pair[1]...)
+		if diff := cmp.Diff(once.Log, twice.Log); diff != "" {
+			t.Errorf("order %d (-once +twice):\n%s", i, diff)
 		}
-		for i, pair := range order {
-			twice, once := listen(row, policy, pair[0]...), listen(row, policy, pair[1]...)
-			if diff := cmp.Diff(once.Log, twice.Log); diff != "" {
-				t.Errorf("order %d (-once +twice):\n%s", i, diff)
-			}
-			if diff := cmp.Diff(once.kinds(), twice.kinds()); diff != "" {
-				t.Errorf("ledger in order %d (-once +twice):\n%s", i, diff)
-			}
+		if diff := cmp.Diff(once.kinds(), twice.kinds()); diff != "" {
+			t.Errorf("ledger in order %d (-once +twice):\n%s", i, diff)
 		}
-	})
+	}
 }
 
 // A platform that says the same thing twice sends two messages, which may overtake each other.
-func TestTheOrderOfDuplicatesDoesNotMatter(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		row, policy := silentRows.Draw(t, "row"), policies.Draw(t, "policy")
-		fields := payloads.Draw(t, "payload")
-		first, second := ReadWebhook("tiktok", fields, noon), ReadWebhook("tiktok", fields, noon.Add(time.Second))
-		inOrder, overtaken := listen(row, policy, first, second), listen(row, policy, second, first)
-		if inOrder.Status != overtaken.Status {
-			t.Errorf("in order %q, overtaken %q", inOrder.Status, overtaken.Status)
+func theOrderOfDuplicatesDoesNotMatter(t *rapid.T) {
+	row, policy := silentRows.Draw(t, "row"), policies.Draw(t, "policy")
+	fields := payloads.Draw(t, "payload")
+	first, second := ReadWebhook("tiktok", fields, noon), ReadWebhook("tiktok", fields, noon.Add(time.Second))
+	inOrder, overtaken := listen(row, policy, first, second), listen(row, policy, second, first)
+	if inOrder.Status != overtaken.Status {
+		t.Errorf("in order %q, overtaken %q", inOrder.Status, overtaken.Status)
+	}
+	want := 1
+	if row.Status == StatusSuccess || row.Status == "unknown" || row.Status == "" {
+		want = 0
+	}
+	for name, row := range map[string]int{
+		"in order": inOrder.count(EventWebhookReceived), "overtaken": overtaken.count(EventWebhookReceived),
+	} {
+		if row != want {
+			t.Errorf("%s: %d events of a webhook received, want %d", name, row, want)
 		}
-		want := 1
-		if row.Status == StatusSuccess || row.Status == "unknown" || row.Status == "" {
-			want = 0
-		}
-		for name, row := range map[string]int{
-			"in order": inOrder.count(EventWebhookReceived), "overtaken": overtaken.count(EventWebhookReceived),
-		} {
-			if row != want {
-				t.Errorf("%s: %d events of a webhook received, want %d", name, row, want)
-			}
-		}
-	})
+	}
 }
 
-func TestNothingStaysOpenPastItsDeadline(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		row, policy := rows.Draw(t, "row"), policies.Draw(t, "policy")
-		before := row.clone()
-		d := row.ask(questions.Draw(t, "question"), policy, noon)
-		if !row.Status.Open() || noon.Before(d.Deadline) {
-			return
+func nothingStaysOpenPastItsDeadline(t *rapid.T) {
+	row, policy := rows.Draw(t, "row"), policies.Draw(t, "policy")
+	before := row.clone()
+	d := row.ask(questions.Draw(t, "question"), policy, noon)
+	if !row.Status.Open() || noon.Before(d.Deadline) {
+		return
+	}
+	switch d.Action {
+	case MarkedRetry:
+		if row.RetryCount != before.RetryCount+1 || row.RetryCount > min(policy.Retries["tiktok"], row.MaxRetries) {
+			t.Errorf("retry_count %d after %d", row.RetryCount, before.RetryCount)
 		}
-		switch d.Action {
-		case MarkedRetry:
-			if row.RetryCount != before.RetryCount+1 || row.RetryCount > min(policy.Retries["tiktok"], row.MaxRetries) {
-				t.Errorf("retry_count %d after %d", row.RetryCount, before.RetryCount)
-			}
-			if !row.UpdatedAt.Equal(noon) {
-				t.Error("the retry does not begin now")
-			}
-		case "":
-			if d.Evidence.Verdict != Unclear || !d.Skipped {
-				t.Errorf("it stays %q by %q with evidence %+v", row.Status, d.Reason, d.Evidence)
-			}
-		default:
-			t.Errorf("open after %q", d.Action)
+		if !row.UpdatedAt.Equal(noon) {
+			t.Error("the retry does not begin now")
 		}
-	})
+	case "":
+		if d.Evidence.Verdict != Unclear || !d.Skipped {
+			t.Errorf("it stays %q by %q with evidence %+v", row.Status, d.Reason, d.Evidence)
+		}
+	default:
+		t.Errorf("open after %q", d.Action)
+	}
 }
 
-func TestClearEvidenceStaysClear(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		row, policy := rows.Draw(t, "row"), policies.Draw(t, "policy")
-		before := row.recorded().Verdict
-		row.ask(questions.Draw(t, "question"), policy, noon)
-		after := row.recorded().Verdict
-		if after < before && after < Refused {
-			t.Errorf("recorded evidence went from %v to %v", before, after)
-		}
-	})
+func clearEvidenceStaysClear(t *rapid.T) {
+	row, policy := rows.Draw(t, "row"), policies.Draw(t, "policy")
+	before := row.recorded().Verdict
+	row.ask(questions.Draw(t, "question"), policy, noon)
+	after := row.recorded().Verdict
+	if after < before && after < Refused {
+		t.Errorf("recorded evidence went from %v to %v", before, after)
+	}
 }
 
-func TestAPayloadSetsNoneOfTheServicesKeys(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		told := webhookAt(t, "webhook", received.Draw(t, "received"))
-		checkOwnKeys(t, told)
-		row := silentRows.Draw(t, "row")
-		reason := row.Metadata[keyReason]
-		d := row.ask(Question{Trigger: TriggerWebhook, Webhook: &told}, policies.Draw(t, "policy"), noon)
-		if d.Action != "" {
-			reason = string(d.Reason)
-		}
-		if row.Metadata[keyReason] != reason {
-			t.Errorf("the reason in the row is %v, want %v", row.Metadata[keyReason], reason)
-		}
-	})
+func aPayloadSetsNoneOfTheServicesKeys(t *rapid.T) {
+	told := webhookAt(t, "webhook", received.Draw(t, "received"))
+	checkOwnKeys(t, told)
+	row := silentRows.Draw(t, "row")
+	reason := row.Metadata[keyReason]
+	d := row.ask(Question{Trigger: TriggerWebhook, Webhook: &told}, policies.Draw(t, "policy"), noon)
+	if d.Action != "" {
+		reason = string(d.Reason)
+	}
+	if row.Metadata[keyReason] != reason {
+		t.Errorf("the reason in the row is %v, want %v", row.Metadata[keyReason], reason)
+	}
 }
