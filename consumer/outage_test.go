@@ -169,7 +169,8 @@ func TestALogThatAPublisherHolds(t *testing.T) {
 	release()
 	w.until("it is closed too", func() bool { return w.status(held) == "success" })
 	w.allSettled()
-	equal(t, "its history", w.ledger(held), "publish_webhook_received, publish_reconciled marked_success webhook_confirmed webhook")
+	// By its webhook or by its check, which finds what is parked: whichever comes first.
+	equal(t, "times it was reconciled", strings.Count(w.ledger(held), "marked_success"), 1)
 }
 
 // Memory is bounded by bytes, not by messages alone: the next pull is not even asked for.
