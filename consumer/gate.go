@@ -25,12 +25,17 @@ type gate struct {
 }
 
 func newGate(store Clock, logger *slog.Logger) *gate {
-	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval = 100 * time.Millisecond
-	delay.MaxInterval = 10 * time.Second
-	g := &gate{store: store, logger: logger, open: make(chan struct{}), failed: make(chan struct{}, 1), delay: delay}
+	g := &gate{store: store, logger: logger, open: make(chan struct{}), failed: make(chan struct{}, 1), delay: newBackOff(10 * time.Second)}
 	close(g.open)
 	return g
+}
+
+// newBackOff is a jittered delay that grows from 100 ms to the longest given, and starts anew by its Reset.
+func newBackOff(longest time.Duration) *backoff.ExponentialBackOff {
+	delay := backoff.NewExponentialBackOff()
+	delay.InitialInterval = 100 * time.Millisecond
+	delay.MaxInterval = longest
+	return delay
 }
 
 // wait returns true as soon as the gate is open, false when ctx ends before.
@@ -48,12 +53,9 @@ func (g *gate) wait(ctx context.Context) bool {
 
 // check closes the gate if the store is away, after a batch failed with err.
 func (g *gate) check(ctx context.Context, err error) {
-	if _, away := g.store.Now(ctx); away != nil {
-		g.fail(ctx, err)
+	if _, away := g.store.Now(ctx); away == nil {
+		return
 	}
-}
-
-func (g *gate) fail(ctx context.Context, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.failure != nil {

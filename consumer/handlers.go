@@ -117,7 +117,7 @@ func (c *Consumer) notFound(ctx context.Context, msg jetstream.Msg, check reconc
 		return verdict{kind: later}
 	}
 	again := streams.RetrySchedule(check.LogID, msg, origin, tries+1, c.scheduler.now().Add(notFoundDelays[tries]))
-	if err := c.scheduler.publish(ctx, []*nats.Msg{again}); err != nil {
+	if err := publish(ctx, c.js, []*nats.Msg{again}); err != nil {
 		c.logger.WarnContext(ctx, "check of an unknown log not scheduled, it comes again", "log_id", check.LogID, "err", err)
 		return verdict{kind: later, delay: comesAgain}
 	}

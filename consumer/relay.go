@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"publish-reconciler/reconciler"
 	"publish-reconciler/streams"
@@ -32,14 +32,14 @@ type Outbox interface {
 // Relay publishes the outcome events: publish.event.<platform>.<outcome>, with the ledger event's id as
 // message id, so that JetStream stores an event once though a crash may publish it twice. Make one with [NewRelay].
 type Relay struct {
-	outbox    Outbox
-	scheduler *Scheduler
-	logger    *slog.Logger
+	outbox Outbox
+	js     jetstream.JetStream
+	logger *slog.Logger
 }
 
 // NewRelay returns a relay from the outbox to JetStream.
-func NewRelay(outbox Outbox, scheduler *Scheduler, logger *slog.Logger) *Relay {
-	return &Relay{outbox: outbox, scheduler: scheduler, logger: logger}
+func NewRelay(outbox Outbox, js jetstream.JetStream, logger *slog.Logger) *Relay {
+	return &Relay{outbox: outbox, js: js, logger: logger}
 }
 
 // Run publishes what comes into the outbox until ctx ends, and then, for at most a second, what is in it
@@ -47,9 +47,7 @@ func NewRelay(outbox Outbox, scheduler *Scheduler, logger *slog.Logger) *Relay {
 func (r *Relay) Run(ctx context.Context) {
 	working, cancel := linger(ctx, time.Second)
 	defer cancel()
-	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval = 100 * time.Millisecond
-	delay.MaxInterval = relayInterval
+	delay := newBackOff(relayInterval)
 	waiting := false
 	for {
 		last := ctx.Err() != nil
@@ -95,5 +93,5 @@ func (r *Relay) publish(ctx context.Context, events []reconciler.OutboxEvent) er
 		msgs[i].Header.Set(nats.MsgIdHdr, event.ID.String())
 		msgs[i].Data = event.Body
 	}
-	return r.scheduler.publish(ctx, msgs)
+	return publish(ctx, r.js, msgs)
 }

@@ -42,7 +42,7 @@ func (w *world) relay(after func(error) error) (store *repo.Store, logs *logbook
 	go func() {
 		defer close(done)
 		logger := slog.New(slog.NewTextHandler(logs, nil))
-		consumer.NewRelay(outbox{store, after}, consumer.NewScheduler(w.js), logger).Run(ctx)
+		consumer.NewRelay(outbox{store, after}, w.js, logger).Run(ctx)
 	}()
 	stop = func() {
 		cancel()

@@ -48,39 +48,12 @@ func (s *Scheduler) ScheduleChecks(ctx context.Context, checks []reconciler.Rech
 		}
 		msgs[i] = streams.CheckSchedule(streams.Check{LogID: check.LogID, Timeout: check.Timeout}, check.At.Add(skew))
 	}
-	return s.publish(ctx, msgs)
+	return publish(ctx, s.js, msgs)
 }
-
-// publish stores messages, several on the way at once.
-func (s *Scheduler) publish(ctx context.Context, msgs []*nats.Msg) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, apiTimeout, fmt.Errorf("no answer from JetStream within %s", apiTimeout))
-	defer cancel()
-	futures := make([]jetstream.PubAckFuture, len(msgs))
-	for i, msg := range msgs {
-		future, err := s.js.PublishMsgAsync(msg)
-		if err != nil {
-			return fmt.Errorf("publish %s: %w", msg.Subject, err)
-		}
-		futures[i] = future
-	}
-	for _, future := range futures {
-		select {
-		case <-future.Ok():
-		case err := <-future.Err():
-			return fmt.Errorf("publish %s: %w", future.Msg().Subject, err)
-		case <-ctx.Done():
-			return fmt.Errorf("publish %s: %w", future.Msg().Subject, context.Cause(ctx))
-		}
-	}
-	return nil
-}
-
-// apiTimeout limits one answer of JetStream, as nats.go does by default.
-const apiTimeout = 5 * time.Second
 
 // scheduleSweep has the next tick fire after the given delay; it takes the place of the one pending.
 func (s *Scheduler) scheduleSweep(ctx context.Context, after time.Duration) error {
-	return s.publish(ctx, []*nats.Msg{streams.SweepSchedule(s.now().Add(after))})
+	return publish(ctx, s.js, []*nats.Msg{streams.SweepSchedule(s.now().Add(after))})
 }
 
 // ensureSweep makes sure that a tick is pending, not later than atMost from now, or has fired and waits to be

@@ -17,7 +17,7 @@ type worker struct {
 	stream string
 	name   string
 	size   int
-	// do reconciles a batch and settles every message of it. Its error means that the store is away.
+	// do reconciles a batch and settles every message of it. Its error is why some have to come again.
 	// Stopping ends when the service is asked to stop; working, later, when it has to.
 	do func(stopping, working context.Context, msgs []jetstream.Msg) error
 
@@ -31,10 +31,7 @@ type worker struct {
 var errNotStarted = errors.New("not started")
 
 func (c *Consumer) newWorker(stream, name string, size int, do func(stopping, working context.Context, msgs []jetstream.Msg) error) *worker {
-	delay := backoff.NewExponentialBackOff()
-	delay.InitialInterval = 100 * time.Millisecond
-	delay.MaxInterval = 5 * time.Second
-	return &worker{c: c, stream: stream, name: name, size: size, do: do, delay: delay, cause: errNotStarted}
+	return &worker{c: c, stream: stream, name: name, size: size, do: do, delay: newBackOff(5 * time.Second), cause: errNotStarted}
 }
 
 func (w *worker) run(stopping, working context.Context) error {

@@ -80,17 +80,17 @@ func (r *Reconciler) transact(ctx context.Context, keys Keys, decide func(Locked
 // outcome for each. An error means that the store failed: those that are not Done have to come again.
 func (r *Reconciler) Webhooks(ctx context.Context, webhooks []Webhook) ([]Outcome, error) {
 	outcomes := make([]Outcome, len(webhooks))
-	err := splitRefused(numbers(len(webhooks)), func(batch []int) error {
-		return r.webhooks(ctx, webhooks, batch, outcomes)
+	err := splitRefused(0, len(webhooks), func(from, to int) error {
+		return r.webhooks(ctx, webhooks[from:to], outcomes[from:to])
 	}, func(i int, err error) { outcomes[i] = Outcome{Rejected, err} })
 	return outcomes, err
 }
 
-func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []int, outcomes []Outcome) error {
-	posts := make([]Post, 0, len(batch))
-	seen := make(map[Post]bool, len(batch))
-	for _, i := range batch {
-		if post := webhooks[i].Post; !seen[post] {
+func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, outcomes []Outcome) error {
+	posts := make([]Post, 0, len(webhooks))
+	seen := make(map[Post]bool, len(webhooks))
+	for _, webhook := range webhooks {
+		if post := webhook.Post; !seen[post] {
 			seen[post] = true
 			posts = append(posts, post)
 		}
@@ -107,8 +107,7 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []i
 			byPost[log.Post] = append(byPost[log.Post], drafts[i])
 		}
 		var changes Changes
-		for _, i := range batch {
-			webhook := webhooks[i]
+		for _, webhook := range webhooks {
 			logs := byPost[webhook.Post]
 			if len(logs) == 0 && !held[webhook.Post] {
 				changes.Park = append(changes.Park, park(webhook))
@@ -125,11 +124,11 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []i
 		return changes
 	})
 	if err != nil {
-		return fmt.Errorf("reconcile %d webhooks: %w", len(batch), err)
+		return fmt.Errorf("reconcile %d webhooks: %w", len(webhooks), err)
 	}
-	for _, i := range batch {
+	for i, webhook := range webhooks {
 		outcomes[i].Kind = Done
-		if held[webhooks[i].Post] {
+		if held[webhook.Post] {
 			outcomes[i].Kind = Held
 		}
 	}
@@ -141,19 +140,12 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, batch []i
 // that are Later have to come again.
 func (r *Reconciler) Checks(ctx context.Context, checks []Check) ([]Outcome, error) {
 	outcomes := make([]Outcome, len(checks))
-	err := splitRefused(numbers(len(checks)), func(batch []int) error {
-		part := make([]Check, len(batch))
-		for i, n := range batch {
-			part[i] = checks[n]
+	err := splitRefused(0, len(checks), func(from, to int) error {
+		findings, err := r.look(ctx, checks[from:to], TriggerCheck)
+		for i, finding := range findings {
+			outcomes[from+i].Kind = finding.kind
 		}
-		found, err := r.look(ctx, part, TriggerCheck, false)
-		if err != nil {
-			return err
-		}
-		for i, n := range batch {
-			outcomes[n].Kind = found[i].kind
-		}
-		return nil
+		return err
 	}, func(i int, err error) { outcomes[i] = Outcome{Rejected, err} })
 	return outcomes, err
 }
@@ -165,15 +157,15 @@ type finding struct {
 }
 
 // look reconciles the logs that the checks name, with what is recorded and parked for them, and schedules
-// the checks that follow from it.
-func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger, skipLocked bool) ([]finding, error) {
+// the checks that follow from it. A sweep waits for no log that others hold.
+func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger) ([]finding, error) {
 	ids := make([]uuid.UUID, len(checks))
 	for i, check := range checks {
 		ids[i] = check.LogID
 	}
 	var findings []finding
 	var rechecks []Recheck
-	err := r.transact(ctx, Keys{LogIDs: ids, SkipLocked: skipLocked}, func(locked Locked) Changes {
+	err := r.transact(ctx, Keys{LogIDs: ids, SkipLocked: trigger != TriggerCheck}, func(locked Locked) Changes {
 		findings, rechecks = make([]finding, len(checks)), nil
 		held, heldPosts := make(map[uuid.UUID]bool), make(map[Post]bool)
 		for _, log := range locked.Held {
@@ -285,31 +277,23 @@ func park(w Webhook) ParkedWebhook {
 	return parked
 }
 
-// splitRefused does a batch whole, and where the database refuses something in it, in halves, until what
-// is refused stands alone: n neighbours cost log2 n more transactions.
-func splitRefused(batch []int, do func([]int) error, refused func(int, error)) error {
-	if len(batch) == 0 {
+// splitRefused does the requests from one place up to another, and where the database refuses something in
+// them, in halves, until what is refused stands alone: n neighbours cost log2 n more transactions.
+func splitRefused(from, to int, do func(from, to int) error, refused func(int, error)) error {
+	if from == to {
 		return nil
 	}
-	err := do(batch)
+	err := do(from, to)
 	switch {
 	case !errors.Is(err, ErrRefused):
 		return err
-	case len(batch) == 1:
-		refused(batch[0], err)
+	case to-from == 1:
+		refused(from, err)
 		return nil
 	}
-	half := len(batch) / 2
-	if err := splitRefused(batch[:half], do, refused); err != nil {
+	half := from + (to-from)/2
+	if err := splitRefused(from, half, do, refused); err != nil {
 		return err
 	}
-	return splitRefused(batch[half:], do, refused)
-}
-
-func numbers(n int) []int {
-	all := make([]int, n)
-	for i := range all {
-		all[i] = i
-	}
-	return all
+	return splitRefused(half, to, do, refused)
 }

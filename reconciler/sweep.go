@@ -115,9 +115,6 @@ func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request Sw
 	if request.Progress != nil {
 		defer request.Progress()
 	}
-	if len(logs) == 0 {
-		return nil
-	}
 	checks := make([]Check, len(logs))
 	for i, id := range logs {
 		checks[i].LogID = id
@@ -125,19 +122,12 @@ func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request Sw
 			checks[i].Timeout = &request.Since
 		}
 	}
-	return splitRefused(numbers(len(checks)), func(batch []int) error {
-		part := make([]Check, len(batch))
-		for i, n := range batch {
-			part[i] = checks[n]
-		}
-		findings, err := r.look(ctx, part, request.Trigger, true)
-		if err != nil {
-			return err
-		}
+	return splitRefused(0, len(checks), func(from, to int) error {
+		findings, err := r.look(ctx, checks[from:to], request.Trigger)
 		for i, finding := range findings {
-			result.count(part[i].LogID, finding.decision)
+			result.count(logs[from+i], finding.decision)
 		}
-		return nil
+		return err
 	}, func(i int, err error) {
 		r.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "err", err)
 	})

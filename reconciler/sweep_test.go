@@ -318,7 +318,7 @@ func TestASweepSeesEveryPageOfParkedWebhooks(t *testing.T) {
 func TestASweepSchedulesNoCheckForWhatIsNotDue(t *testing.T) {
 	t.Parallel()
 	r, m := setup(t, patient, open(1, tiktok, 0))
-	if _, err := r.look(t.Context(), []Check{{LogID: logID(1)}}, TriggerSweep, true); err != nil {
+	if _, err := r.look(t.Context(), []Check{{LogID: logID(1)}}, TriggerSweep); err != nil {
 		t.Fatal(err)
 	}
 	if len(m.scheduled) != 0 {
@@ -343,7 +343,7 @@ func TestWhatIsParkedStaysWhileALogIsSkipped(t *testing.T) {
 	t.Parallel()
 	r, m := parkedWorld(t, time.Hour)
 	m.held[logID(2)] = true
-	findings, err := r.look(t.Context(), []Check{{LogID: logID(1)}, {LogID: logID(2)}}, TriggerSweep, true)
+	findings, err := r.look(t.Context(), []Check{{LogID: logID(1)}, {LogID: logID(2)}}, TriggerSweep)
 	if err != nil {
 		t.Fatal(err)
 	}

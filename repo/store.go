@@ -120,7 +120,7 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 	ctx, cancel := s.limit(ctx, "page through due logs")
 	defer cancel()
 	if due.After == (reconciler.DueLog{}) {
-		undated, err := s.undated(ctx, due.Limit)
+		undated, err := s.dueLogs(ctx, undatedSQL, due.Limit)
 		if err != nil || len(undated) > 0 {
 			return undated, err
 		}
@@ -136,15 +136,7 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 			bound = at
 		}
 	}
-	rows, err := s.pool.Query(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
-	if err != nil {
-		return nil, translate(ctx, err)
-	}
-	logs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[reconciler.DueLog])
-	if err != nil {
-		return nil, translate(ctx, err)
-	}
-	return logs, nil
+	return s.dueLogs(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
 }
 
 // undatedSQL finds what has no place in the order of updates, in a publishers' own table.
@@ -155,8 +147,8 @@ SELECT id, '0001-01-01 00:00:00Z'::timestamptz
  ORDER BY id
  LIMIT $1`
 
-func (s *Store) undated(ctx context.Context, limit int) ([]reconciler.DueLog, error) {
-	rows, err := s.pool.Query(ctx, undatedSQL, limit)
+func (s *Store) dueLogs(ctx context.Context, sql string, args ...any) ([]reconciler.DueLog, error) {
+	rows, err := s.pool.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, translate(ctx, err)
 	}

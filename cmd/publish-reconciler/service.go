@@ -73,7 +73,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		Logger:        logger,
 	})
 	if cfg.events {
-		s.relay = consumer.NewRelay(s.store, scheduler, logger)
+		s.relay = consumer.NewRelay(s.store, s.js, logger)
 	}
 	return s, err
 }

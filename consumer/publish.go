@@ -1,0 +1,37 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// apiTimeout limits one answer of JetStream, as nats.go does by default.
+const apiTimeout = 5 * time.Second
+
+// publish returns once all of the messages are stored. Several are on the way at once.
+func publish(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, apiTimeout, fmt.Errorf("no answer from JetStream within %s", apiTimeout))
+	defer cancel()
+	futures := make([]jetstream.PubAckFuture, len(msgs))
+	for i, msg := range msgs {
+		future, err := js.PublishMsgAsync(msg)
+		if err != nil {
+			return fmt.Errorf("publish %s: %w", msg.Subject, err)
+		}
+		futures[i] = future
+	}
+	for _, future := range futures {
+		select {
+		case <-future.Ok():
+		case err := <-future.Err():
+			return fmt.Errorf("publish %s: %w", future.Msg().Subject, err)
+		case <-ctx.Done():
+			return fmt.Errorf("publish %s: %w", future.Msg().Subject, context.Cause(ctx))
+		}
+	}
+	return nil
+}
