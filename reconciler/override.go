@@ -1,0 +1,60 @@
+package reconciler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+)
+
+// Limits of what an operator may say with an override, in bytes.
+const (
+	MaxActorBytes = 128
+	MaxNoteBytes  = 2048
+)
+
+// Override is an operator's word on a log, which stands above every evidence.
+type Override struct {
+	LogID uuid.UUID
+	// Status is success or failed.
+	Status Status
+	// Actor is who says so; required.
+	Actor string
+	// Note says why; it may be empty.
+	Note string
+}
+
+var (
+	// ErrNotFound: no log has this id.
+	ErrNotFound = errors.New("no such log")
+	// ErrNoChange: the log has the status already that an override asks for.
+	ErrNoChange = errors.New("the override changes nothing")
+)
+
+// Validate names what is wrong with the override, and what is allowed; nil when nothing is.
+func (o Override) Validate() error {
+	var faults []error
+	if o.Status != StatusSuccess && o.Status != StatusFailed {
+		faults = append(faults, fmt.Errorf("status is %q: it must be success or failed", o.Status))
+	}
+	if actor := strings.TrimSpace(o.Actor); actor == "" || len(actor) > MaxActorBytes || !utf8.ValidString(actor) {
+		faults = append(faults, fmt.Errorf("actor is %d bytes long: it must name who overrides, in 1 to %d bytes of UTF-8", len(actor), MaxActorBytes))
+	}
+	if len(o.Note) > MaxNoteBytes || !utf8.ValidString(o.Note) {
+		faults = append(faults, fmt.Errorf("note is %d bytes long: it must have at most %d bytes of UTF-8", len(o.Note), MaxNoteBytes))
+	}
+	return errors.Join(faults...)
+}
+
+// Override sets a log's status, whatever it was. [ErrNotFound] and [ErrNoChange] tell that nothing was done;
+// [ErrLocked] that another transaction holds the log, and that it may be tried again. Faults of the override
+// are those of [Override.Validate].
+func (r *Reconciler) Override(ctx context.Context, o Override) (StateChange, error) {
+	if err := o.Validate(); err != nil {
+		return StateChange{}, err
+	}
+	return StateChange{}, errors.New("being built")
+}
