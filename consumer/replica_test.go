@@ -33,6 +33,7 @@ type replica struct {
 type parts struct {
 	cfg        consumer.Config
 	policy     reconciler.Policy
+	probe      consumer.ProbeConfig
 	store      repo.Config
 	transact   transactHook
 	reconciler func(consumer.Reconciler) consumer.Reconciler
@@ -71,7 +72,7 @@ func (w *world) start(changes ...func(*parts)) *replica {
 		w.Fatal(err)
 	}
 	scheduler := consumer.NewScheduler(js)
-	reconciles := p.reconciler(reconciler.New(hookedStore{store, p.transact}, scheduler, p.policy, p.cfg.Logger))
+	reconciles := p.reconciler(reconciler.New(hookedStore{store, p.transact}, scheduler, consumer.NewProber(r.nc, p.probe), p.policy, p.cfg.Logger))
 	if r.Consumer, err = consumer.New(js, reconciles, scheduler, store, p.cfg); err != nil {
 		w.Fatal(err)
 	}

@@ -20,6 +20,9 @@ type Policy struct {
 	Retries map[string]int
 	// IgnoreLate leaves a log failed that a platform confirms after its deadline.
 	IgnoreLate bool
+	// HoldMax is how long the logs of a platform that confirms nothing at all are held instead of failed.
+	// Zero: they are failed.
+	HoldMax time.Duration
 }
 
 // Timeout is the patience with a platform.
@@ -36,8 +39,10 @@ type Question struct {
 	// Webhook is new evidence: a webhook's message, or one that was parked. Nil: nothing new, only what the
 	// log holds already counts.
 	Webhook *Evidence
-	// Probe is the platform's answer to a probe. Nil: it was not asked, or did not answer.
-	Probe *Evidence
+	// Probe is what came of asking the platform. Nil: it was not asked yet.
+	Probe *Probe
+	// Hold is the hold that the platform is under. Nil: none.
+	Hold *Hold
 	// Timeout takes the place of the policy's for this look. Nil: the policy's.
 	Timeout *time.Duration
 }
@@ -72,11 +77,17 @@ type Decision struct {
 	Reason Reason
 	// Record tells that the question's webhook is new and has to be written into the log.
 	Record bool
-	// Skipped tells that the log stays open because its evidence is unclear.
+	// Skipped tells that the log stays open past its deadline, or because its evidence is unclear.
 	Skipped bool
-	// Evidence is what the decision rests on.
+	// Ask tells that the platform's word would count: the deadline has passed, and no webhook was clear.
+	Ask bool
+	// Silent tells that the deadline has passed and the platform has never said a word.
+	Silent bool
+	// Evidence is what the decision rests on, and Probed tells that it is a probe's answer.
 	Evidence Evidence
-	// Timeout is the patience in force, and Deadline when it ends.
+	Probed   bool
+	// Timeout is the patience in force, and Deadline when it ends; where the reason is
+	// [ReasonProbeUnclear], the new one.
 	Timeout  time.Duration
 	Deadline time.Time
 	// Error is the log's error message when it fails.
@@ -118,17 +129,25 @@ func Decide(log Log, q Question, policy Policy, now time.Time) Decision {
 // closeOpen decides a log in processing or retry.
 func (d *Decision) closeOpen(log Log, q Question, policy Policy, now time.Time) {
 	due := !now.Before(d.Deadline)
-	confirmed, rejected := ReasonWebhookConfirmed, ReasonWebhookRejected
-	unsettled := d.Evidence.Verdict == NoEvidence || d.Evidence.Verdict == Unclear
-	if due && unsettled && q.Probe != nil && q.Probe.Verdict != NoEvidence {
-		d.Evidence = *q.Probe
-		confirmed, rejected = ReasonProbeConfirmed, ReasonProbeRejected
+	if due && !d.Evidence.clear() {
+		d.Ask = true
+		if d.weigh(log, q.Probe); d.Probed && d.Evidence.Verdict == Unclear && !log.probed() {
+			d.Reason, d.Skipped = ReasonProbeUnclear, true
+			d.Deadline = now.Add(max(d.Timeout, policy.Timeout(log.Post.Platform)))
+			return
+		}
 	}
 	switch d.Evidence.Verdict {
 	case Confirmed:
-		d.Action, d.Reason = MarkedSuccess, confirmed
+		d.Action, d.Reason = MarkedSuccess, ReasonWebhookConfirmed
+		if d.Probed {
+			d.Reason = ReasonProbeConfirmed
+		}
 	case Refused:
-		d.Action, d.Reason = MarkedFailed, rejected
+		d.Action, d.Reason = MarkedFailed, ReasonWebhookRejected
+		if d.Probed {
+			d.Reason = ReasonProbeRejected
+		}
 		d.Error = d.Evidence.Error
 		if d.Error == "" {
 			d.Error = fmt.Sprintf("The platform reported %q and gave no reason", d.Evidence.Status)
@@ -136,15 +155,34 @@ func (d *Decision) closeOpen(log Log, q Question, policy Policy, now time.Time) 
 	case Unclear:
 		d.Reason, d.Skipped = ReasonWebhookUnclear, true
 	case NoEvidence:
-		switch {
-		case !due:
+		if !due {
 			d.Reason = ReasonNotDue
+			return
+		}
+		d.Silent = true
+		switch {
 		case log.RetryCount < min(policy.Retries[log.Post.Platform], log.MaxRetries):
 			d.Action, d.Reason = MarkedRetry, ReasonRetryBeforeFail
+		case q.Hold != nil:
+			d.Reason, d.Skipped = ReasonPlatformHold, true
 		default:
 			d.Action, d.Reason = MarkedFailed, ReasonWebhookTimeout
 			d.Error = fmt.Sprintf("No webhook received after %s minutes", minutes(d.Timeout))
 		}
+	}
+}
+
+// weigh takes a probe's answer for evidence where it says more than what is known: it is clear, or it is the
+// only word there is. An unclear answer counts again later, when nobody answers any more.
+func (d *Decision) weigh(log Log, probe *Probe) {
+	switch {
+	case probe != nil && probe.Evidence.Verdict != NoEvidence:
+		if probe.Evidence.clear() || d.Evidence.Verdict == NoEvidence || !log.probed() {
+			d.Evidence, d.Probed = probe.Evidence, true
+		}
+	case log.probed() && d.Evidence.Verdict == NoEvidence:
+		status, _ := scalarText(log.Metadata[keyProbeStatus])
+		d.Evidence, d.Probed = Evidence{Verdict: Unclear, Status: status}, true
 	}
 }
 

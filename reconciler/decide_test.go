@@ -41,7 +41,7 @@ var table = map[string]answer{
 		action: MarkedFailed, reason: ReasonProbeRejected, err: "Video too long",
 	},
 	"processing,retry | unclear   | probe            | at,after | any     | any": {
-		reason: ReasonWebhookUnclear, skipped: true,
+		reason: ReasonProbeUnclear, skipped: true,
 	},
 	"processing,retry | none      | nobody           | at,after | left    | any": {
 		action: MarkedRetry, reason: ReasonRetryBeforeFail,
@@ -122,7 +122,7 @@ func (s situation) decide(t *testing.T) Decision {
 		case "webhook":
 			q.Webhook = &told
 		case "probe":
-			q.Probe = &told
+			q.Probe = &Probe{Result: ProbeAnswered, Evidence: told}
 		case "recorded":
 			maps.Copy(log.Metadata, told.Fields)
 		}
@@ -221,8 +221,11 @@ func TestDecideWeighsEvidence(t *testing.T) {
 			if recorded := told(test.recorded); recorded != nil {
 				log.Metadata = recorded.Fields
 			}
-			d := Decide(log, Question{Webhook: told(test.webhook), Probe: told(test.probe)},
-				Policy{DefaultTimeout: DefaultTimeout}, noon)
+			q := Question{Webhook: told(test.webhook)}
+			if probed := told(test.probe); probed != nil {
+				q.Probe = &Probe{Result: ProbeAnswered, Evidence: *probed}
+			}
+			d := Decide(log, q, Policy{DefaultTimeout: DefaultTimeout}, noon)
 			if got := (answer{d.Action, d.Reason, d.Record, d.Skipped, d.Error}); got != test.want {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
@@ -238,7 +241,7 @@ func TestAProbesAnswerIsNotRecordedAsTheWebhook(t *testing.T) {
 	t.Parallel()
 	told, probed := evidence(t, words["unclear"]), evidence(t, words["confirmed"])
 	row := row{Log: open(1, tiktok, time.Hour)}
-	row.ask(Question{Trigger: TriggerCheck, Webhook: &told, Probe: &probed}, patient, noon)
+	row.ask(Question{Trigger: TriggerCheck, Webhook: &told, Probe: &Probe{ProbeAnswered, probed, 0}}, patient, noon)
 	if row.Status != StatusSuccess || row.Metadata["webhook_status"] != "in_review" {
 		t.Errorf("%q, with webhook_status %v recorded", row.Status, row.Metadata["webhook_status"])
 	}
@@ -249,7 +252,7 @@ func TestAProbesAnswerIsNotRecordedAsTheWebhook(t *testing.T) {
 
 func TestDecideTakesAProbeWithoutAVerdictForSilence(t *testing.T) {
 	t.Parallel()
-	d := Decide(open(1, tiktok, time.Hour), Question{Probe: &Evidence{}}, Policy{DefaultTimeout: time.Minute}, noon)
+	d := Decide(open(1, tiktok, time.Hour), Question{Probe: &Probe{Result: ProbeNoAnswer}}, Policy{DefaultTimeout: time.Minute}, noon)
 	if d.Action != MarkedFailed || d.Reason != ReasonWebhookTimeout {
 		t.Errorf("got %q, %q; want a failure by %q", d.Action, d.Reason, ReasonWebhookTimeout)
 	}

@@ -17,6 +17,7 @@ type draft struct {
 	events  []Event
 	changes []StateChange
 	told    map[uuid.UUID]bool // the events that are told once
+	sign    Sign
 }
 
 func newDraft(locked LockedLog) *draft {
@@ -24,6 +25,7 @@ func newDraft(locked LockedLog) *draft {
 		log:    locked.Log,
 		parked: locked.Parked,
 		row:    RowChange{LogID: locked.ID, Status: locked.Status},
+		sign:   Sign{Platform: locked.Post.Platform},
 	}
 }
 
@@ -34,31 +36,42 @@ func (d *draft) apply(decision Decision, q Question, now time.Time) Decision {
 		d.merge(q.Webhook.Fields, now)
 		d.note(d.receivedEvent(*q.Webhook, decision.Reason))
 	}
-	if decision.Action != "" {
-		from := d.log.Status
-		d.act(decision, q.Trigger, now)
-		event := d.reconciledEvent(decision, q.Trigger)
-		d.note(event)
-		d.changes = append(d.changes, StateChange{
-			ID:             event.ID,
-			LogID:          d.log.ID,
-			Platform:       d.log.Post.Platform,
-			ExternalPostID: d.log.Post.ExternalPostID,
-			From:           from,
-			To:             d.log.Status,
-			Reason:         decision.Reason,
-			Trigger:        q.Trigger,
-			URL:            tellable(d.log.ExternalURL),
-			Time:           now.UTC(),
-		})
-	}
-	if decision.Skipped {
-		d.note(d.skippedEvent(decision, q.Trigger))
+	switch {
+	case decision.Action != "":
+		d.sign.Confirmed = d.sign.Confirmed || decision.Action == MarkedSuccess
+		d.sign.Silent = d.sign.Silent || decision.Silent
+		from := d.act(decision, q.Trigger, now)
+		d.tell(d.reconciledEvent(decision, q), from, decision.Reason, q.Trigger, now)
+	case decision.Reason == ReasonProbeUnclear:
+		d.merge(map[string]any{
+			keyProbeStatus:    orNull(decision.Evidence.Status),
+			keyProbeTimestamp: now.UTC().Format(time.RFC3339Nano),
+		}, now)
+		d.note(d.extendedEvent(decision, q))
+	case decision.Reason == ReasonPlatformHold:
+		d.note(d.heldEvent(decision, q))
+	case decision.Skipped:
+		d.note(d.skippedEvent(decision, q))
 	}
 	return decision
 }
 
-func (d *draft) act(decision Decision, trigger Trigger, now time.Time) {
+// override carries out what an operator said.
+func (d *draft) override(o Override, now time.Time) StateChange {
+	decision := Decision{Action: MarkedSuccess, Reason: ReasonOverridden, Evidence: d.log.recorded()}
+	if o.Status == StatusFailed {
+		decision.Action, decision.Error = MarkedFailed, "Marked failed by "+o.Actor
+		if o.Note != "" {
+			decision.Error += ": " + o.Note
+		}
+	}
+	from := d.act(decision, TriggerOverride, now)
+	return d.tell(d.overriddenEvent(o, from), from, decision.Reason, TriggerOverride, now)
+}
+
+// act moves the log and returns the status it had.
+func (d *draft) act(decision Decision, trigger Trigger, now time.Time) (from Status) {
+	from = d.log.Status
 	d.log.Status = decision.Action.status()
 	d.row.Status = d.log.Status
 	switch decision.Action {
@@ -82,6 +95,26 @@ func (d *draft) act(decision Decision, trigger Trigger, now time.Time) {
 		keyReason:       string(decision.Reason),
 		keyTrigger:      string(trigger),
 	}, now)
+	return from
+}
+
+// tell notes the event of a state change, and the change under its id.
+func (d *draft) tell(event Event, from Status, reason Reason, trigger Trigger, now time.Time) StateChange {
+	d.note(event)
+	change := StateChange{
+		ID:             event.ID,
+		LogID:          d.log.ID,
+		Platform:       d.log.Post.Platform,
+		ExternalPostID: d.log.Post.ExternalPostID,
+		From:           from,
+		To:             d.log.Status,
+		Reason:         reason,
+		Trigger:        trigger,
+		URL:            tellable(d.log.ExternalURL),
+		Time:           now.UTC(),
+	}
+	d.changes = append(d.changes, change)
+	return change
 }
 
 // merge writes into extra_metadata, both of the row and of the state that the next message is decided on.
@@ -111,69 +144,96 @@ func (d *draft) note(event Event) {
 	d.events = append(d.events, event)
 }
 
+// event is a new line of the log's history.
+func (d *draft) event(kind EventType, severity Severity, metadata map[string]any) Event {
+	return Event{ID: uuid.Must(uuid.NewV7()), LogID: d.log.ID, Type: kind, Severity: severity, Metadata: metadata}
+}
+
+// eventOnce has an id made from the log and a key, so that the ledger keeps it once for each.
+func (d *draft) eventOnce(kind EventType, key string, severity Severity, metadata map[string]any) Event {
+	event := d.event(kind, severity, metadata)
+	event.ID, event.Once = uuid.NewSHA1(d.log.ID, []byte(string(kind)+" "+key)), true
+	return event
+}
+
+// receipt is what every decision's event tells of how it came about: the evidence, and the patience in force.
+func (d *draft) receipt(decision Decision, q Question) map[string]any {
+	receipt := map[string]any{
+		"platform":        d.log.Post.Platform,
+		"reason":          string(decision.Reason),
+		"trigger":         string(q.Trigger),
+		"timeout_minutes": decision.Timeout.Minutes(),
+		"deadline":        decision.Deadline.UTC().Format(time.RFC3339Nano),
+	}
+	if decision.Evidence.Verdict != NoEvidence && !decision.Probed {
+		receipt["webhook_status"] = orNull(decision.Evidence.Status)
+		if at := decision.Evidence.ReceivedAt; !at.IsZero() {
+			receipt[keyTimestamp] = at.UTC().Format(time.RFC3339Nano)
+		}
+	}
+	if q.Probe != nil && q.Probe.Result != "" {
+		receipt["probe"] = string(q.Probe.Result)
+	}
+	if decision.Probed {
+		receipt[keyProbeStatus] = orNull(decision.Evidence.Status)
+	}
+	return receipt
+}
+
 func (d *draft) receivedEvent(webhook Evidence, reason Reason) Event {
-	event := Event{
-		ID:       uuid.Must(uuid.NewV7()),
-		LogID:    d.log.ID,
-		Type:     EventWebhookReceived,
-		Severity: SeverityInfo,
-		Metadata: map[string]any{
-			"platform":         d.log.Post.Platform,
-			"external_post_id": d.log.Post.ExternalPostID,
-			"webhook_status":   orNull(webhook.Status),
-		},
+	severity, metadata := SeverityInfo, map[string]any{
+		"platform":         d.log.Post.Platform,
+		"external_post_id": d.log.Post.ExternalPostID,
+		"webhook_status":   orNull(webhook.Status),
 	}
 	if reason == ReasonAlreadyFinal {
-		event.Severity = SeverityWarn
-		event.Metadata["reason"] = string(reason)
+		severity = SeverityWarn
+		metadata["reason"] = string(reason)
 	}
-	return event
+	return d.event(EventWebhookReceived, severity, metadata)
 }
 
-func (d *draft) reconciledEvent(decision Decision, trigger Trigger) Event {
-	event := Event{
-		ID:       uuid.Must(uuid.NewV7()),
-		LogID:    d.log.ID,
-		Type:     EventReconciled,
-		Severity: SeverityWarn,
-		Metadata: map[string]any{
-			"platform":         d.log.Post.Platform,
-			"external_post_id": orNull(d.log.Post.ExternalPostID),
-			"action":           string(decision.Action),
-			"reason":           string(decision.Reason),
-			"trigger":          string(trigger),
-		},
-	}
-	switch {
-	case decision.Action == MarkedSuccess:
-		event.Severity = SeverityInfo
-	case decision.Evidence.Verdict == NoEvidence:
-		event.Metadata["timeout_minutes"] = decision.Timeout.Minutes()
+func (d *draft) reconciledEvent(decision Decision, q Question) Event {
+	severity, metadata := SeverityWarn, d.receipt(decision, q)
+	metadata["external_post_id"] = orNull(d.log.Post.ExternalPostID)
+	metadata["action"] = string(decision.Action)
+	if decision.Action == MarkedSuccess {
+		severity = SeverityInfo
 	}
 	if decision.Action == MarkedRetry {
-		event.Metadata["retry_count"] = d.log.RetryCount
+		metadata["retry_count"] = d.log.RetryCount
 	}
-	if decision.Evidence.Verdict != NoEvidence {
-		event.Metadata["webhook_status"] = orNull(decision.Evidence.Status)
-	}
-	return event
+	return d.event(EventReconciled, severity, metadata)
 }
 
-// skippedEvent has an id made from the log and the status, so that the ledger keeps it once.
-func (d *draft) skippedEvent(decision Decision, trigger Trigger) Event {
-	return Event{
-		ID:       uuid.NewSHA1(d.log.ID, []byte(string(EventSkipped)+" "+decision.Evidence.Status)),
-		Once:     true,
-		LogID:    d.log.ID,
-		Type:     EventSkipped,
-		Severity: SeverityWarn,
-		Metadata: map[string]any{
-			"platform":       d.log.Post.Platform,
-			"reason":         string(decision.Reason),
-			"webhook_status": orNull(decision.Evidence.Status),
-			"trigger":        string(trigger),
-		},
+// skippedEvent is told once for each status that the platform names.
+func (d *draft) skippedEvent(decision Decision, q Question) Event {
+	return d.eventOnce(EventSkipped, decision.Evidence.Status, SeverityWarn, d.receipt(decision, q))
+}
+
+// heldEvent is told once for each hold.
+func (d *draft) heldEvent(decision Decision, q Question) Event {
+	receipt := d.receipt(decision, q)
+	since := q.Hold.Since.UTC().Format(time.RFC3339Nano)
+	receipt["hold_since"], receipt["hold_until"] = since, q.Hold.Until.UTC().Format(time.RFC3339Nano)
+	return d.eventOnce(EventSkipped, string(ReasonPlatformHold)+" "+since, SeverityWarn, receipt)
+}
+
+func (d *draft) extendedEvent(decision Decision, q Question) Event {
+	return d.event(EventExtended, SeverityInfo, d.receipt(decision, q))
+}
+
+func (d *draft) overriddenEvent(o Override, from Status) Event {
+	metadata := map[string]any{
+		"from":    string(from),
+		"to":      string(o.Status),
+		"actor":   o.Actor,
+		"trigger": string(TriggerOverride),
 	}
+	if o.Note != "" {
+		metadata["note"] = o.Note
+	}
+	return d.event(EventOverridden, SeverityWarn, metadata)
 }
 
 // tellable leaves out what is no address but a publisher's mistake, and could be too large for a message.
@@ -198,4 +258,7 @@ func (c *Changes) gather(d *draft) {
 	}
 	c.Ledger = append(c.Ledger, d.events...)
 	c.Outbox = append(c.Outbox, d.changes...)
+	if d.sign.Confirmed || d.sign.Silent {
+		c.Signs = append(c.Signs, d.sign)
+	}
 }

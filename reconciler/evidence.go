@@ -40,11 +40,15 @@ const (
 	keyReconciledAt = "reconciled_at"
 	keyReason       = "reconciliation_reason"
 	keyTrigger      = "reconciliation_trigger"
+
+	keyProbeStatus    = "probe_status"
+	keyProbeTimestamp = "probe_timestamp"
 )
 
 var ownKeys = []string{
 	keyReceived, keyTimestamp, keyPlatform, keyStatus,
 	keyReconciled, keyReconciledAt, keyReason, keyTrigger,
+	keyProbeStatus, keyProbeTimestamp,
 	// These have a place of their own: a column, and webhook_status.
 	fieldPostID, fieldStatus,
 }
@@ -87,9 +91,12 @@ type Evidence struct {
 	URL string
 	// Fields is what goes into extra_metadata when the evidence is recorded; nil for recorded evidence.
 	Fields map[string]any
-	// ReceivedAt is when JetStream stored the webhook.
+	// ReceivedAt is when JetStream stored the webhook; zero where that is not known, and for a probe's answer.
 	ReceivedAt time.Time
 }
+
+// clear tells whether the evidence says what became of the post.
+func (e Evidence) clear() bool { return e.Verdict == Confirmed || e.Verdict == Refused }
 
 // ReadWebhook reads what a platform sent. The fields are a JSON object with json.Number for numbers, as
 // [Storable] returns it.
@@ -143,7 +150,9 @@ func (l Log) recorded() Evidence {
 	// Where a status was written, even null, it says what complete came to; complete itself may have been
 	// left there by an earlier webhook.
 	_, written := l.Metadata[keyStatus]
-	return read(l.Metadata, status, written)
+	evidence := read(l.Metadata, status, written)
+	evidence.ReceivedAt = l.recordedAt()
+	return evidence
 }
 
 // recordedAt is when the recorded evidence was received; zero when that is not known.
@@ -235,7 +244,7 @@ func Storable(object map[string]any) map[string]any {
 	for name, value := range object {
 		if strings.ContainsRune(name, 0) {
 			delete(object, name)
-			name = strings.ReplaceAll(name, "\x00", "\uFFFD")
+			name = storableText(name)
 		}
 		object[name] = storable(value)
 	}
@@ -245,7 +254,7 @@ func Storable(object map[string]any) map[string]any {
 func storable(value any) any {
 	switch v := value.(type) {
 	case string:
-		return strings.ReplaceAll(v, "\x00", "\uFFFD")
+		return storableText(v)
 	case json.Number:
 		if !inRange(v) {
 			return v.String()
@@ -262,6 +271,8 @@ func storable(value any) any {
 		return v
 	}
 }
+
+func storableText(s string) string { return strings.ReplaceAll(s, "\x00", "\uFFFD") }
 
 // inRange tells whether every reader can hold the number: a float64 that is neither infinite nor zero by
 // underflow, in at most 400 characters. Postgres's numeric holds all of these, but of a zero it keeps the

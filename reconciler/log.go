@@ -33,7 +33,10 @@ const (
 	ReasonWebhookLate      Reason = "webhook_late"
 	ReasonProbeConfirmed   Reason = "probe_confirmed"
 	ReasonProbeRejected    Reason = "probe_rejected"
+	ReasonProbeUnclear     Reason = "probe_unclear" // the deadline is extended, once
 	ReasonRetryBeforeFail  Reason = "retry_before_fail"
+	ReasonPlatformHold     Reason = "platform_hold"
+	ReasonOverridden       Reason = "overridden"
 	ReasonNotDue           Reason = "not_due"
 	ReasonNotStarted       Reason = "not_started"
 	ReasonAlreadyFinal     Reason = "already_final"
@@ -44,10 +47,11 @@ type Trigger string
 
 // The triggers.
 const (
-	TriggerWebhook Trigger = "webhook"
-	TriggerCheck   Trigger = "check"
-	TriggerSweep   Trigger = "sweep"
-	TriggerAPI     Trigger = "api"
+	TriggerWebhook  Trigger = "webhook"
+	TriggerCheck    Trigger = "check"
+	TriggerSweep    Trigger = "sweep"
+	TriggerAPI      Trigger = "api"
+	TriggerOverride Trigger = "override"
 )
 
 // Post is the platform's name for what was published. Several logs may be about one post.
@@ -93,13 +97,13 @@ type StateChange struct {
 	Time time.Time `json:"time"`
 }
 
-// OutboxEvent is a state change as it waits in a store's outbox.
+// OutboxEvent is a state change, or the begin of a hold, as it waits in a store's outbox.
 type OutboxEvent struct {
-	// ID is the [StateChange]'s. Ids grow with time, so that changes are told in order.
+	// ID is the [StateChange]'s or the [HoldBegun]'s. Ids grow with time, so that changes are told in order.
 	ID       uuid.UUID
 	Platform string
-	Outcome  Status // the log's new one
-	// Body is the JSON of the [StateChange].
+	Outcome  string // the log's new status, or "hold"
+	// Body is the JSON of what is told.
 	Body []byte
 }
 
@@ -120,6 +124,8 @@ const (
 	EventWebhookReceived EventType = "publish_webhook_received"
 	EventReconciled      EventType = "publish_reconciled"
 	EventSkipped         EventType = "publish_reconcile_skipped"
+	EventExtended        EventType = "publish_deadline_extended"
+	EventOverridden      EventType = "publish_overridden"
 )
 
 // Event is one line of a log's history, to be added to the ledger.

@@ -111,6 +111,10 @@ type memory struct {
 	outage func() error       // called before each transaction and query; its error is the store's
 	broken error              // the scheduler's error
 
+	platforms   map[string]Platform
+	holdChanges []HoldChange
+
+	locked       bool // a transaction is under way
 	transactions int
 	scheduled    []Recheck
 	outbox       []StateChange
@@ -137,6 +141,8 @@ func (m *memory) Transact(ctx context.Context, keys Keys, decide func(Locked) Ch
 		}
 		locked.Logs = append(locked.Logs, log)
 	}
+	m.locked = true
+	defer func() { m.locked = false }()
 	return m.commit(decide(locked))
 }
 
@@ -196,6 +202,9 @@ func (m *memory) commit(changes Changes) error {
 	for _, id := range changes.Unpark {
 		delete(m.parked, id)
 	}
+	for _, sign := range changes.Signs {
+		m.sign(sign)
+	}
 	return nil
 }
 
@@ -244,6 +253,41 @@ func (m *memory) ParkedLogs(_ context.Context, after uuid.UUID, limit int) (logs
 	return logs, last, nil
 }
 
+// Platforms knows none of them before it was told.
+func (m *memory) Platforms(_ context.Context, names []string, _ time.Duration, decide func([]Platform, time.Time) []HoldChange) error {
+	if err := m.outage(); err != nil {
+		return err
+	}
+	slices.Sort(names)
+	known := make([]Platform, len(names))
+	for i, name := range names {
+		known[i] = Platform{Name: name}
+		if platform, there := m.platforms[name]; there {
+			known[i] = platform
+		}
+	}
+	for _, change := range decide(known, m.now) {
+		platform := m.platforms[change.Hold.Platform]
+		platform.Name, platform.Hold, platform.HoldEnded = change.Hold.Platform, &change.Hold, change.Begun == nil
+		m.platforms[platform.Name] = platform
+		m.holdChanges = append(m.holdChanges, change)
+	}
+	return nil
+}
+
+// sign takes in what a transaction learned; nothing leaves the window here.
+func (m *memory) sign(sign Sign) {
+	platform := m.platforms[sign.Platform]
+	platform.Name = sign.Platform
+	if sign.Silent {
+		platform.Due++
+	}
+	if sign.Confirmed {
+		platform.ConfirmedAt = m.now
+	}
+	m.platforms[sign.Platform] = platform
+}
+
 func (m *memory) ScheduleChecks(_ context.Context, checks []Recheck) error {
 	if m.broken != nil {
 		return m.broken
@@ -267,17 +311,18 @@ func (m *memory) statuses() []Status {
 // setup is a world of its own: a reconciler and the logs in its store.
 func setup(_ *testing.T, policy Policy, logs ...Log) (*Reconciler, *memory) {
 	m := &memory{
-		now:    noon,
-		rows:   map[uuid.UUID]*row{},
-		parked: map[uuid.UUID]ParkedWebhook{},
-		poison: map[string]bool{},
-		held:   map[uuid.UUID]bool{},
-		outage: func() error { return nil },
+		now:       noon,
+		rows:      map[uuid.UUID]*row{},
+		parked:    map[uuid.UUID]ParkedWebhook{},
+		poison:    map[string]bool{},
+		held:      map[uuid.UUID]bool{},
+		platforms: map[string]Platform{},
+		outage:    func() error { return nil },
 	}
 	for _, log := range logs {
 		m.rows[log.ID] = &row{Log: log}
 	}
-	return New(m, m, policy, slog.New(slog.DiscardHandler)), m
+	return New(m, m, nil, policy, slog.New(slog.DiscardHandler)), m
 }
 
 // patient is the policy without settings.

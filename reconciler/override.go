@@ -49,12 +49,36 @@ func (o Override) Validate() error {
 	return errors.Join(faults...)
 }
 
-// Override sets a log's status, whatever it was. [ErrNotFound] and [ErrNoChange] tell that nothing was done;
-// [ErrLocked] that another transaction holds the log, and that it may be tried again. Faults of the override
-// are those of [Override.Validate].
-func (r *Reconciler) Override(ctx context.Context, o Override) (StateChange, error) {
+// Override sets a log's status, whatever it was, and returns the change. [ErrNotFound] and [ErrNoChange] tell
+// that nothing was done; [ErrLocked] that another transaction holds the log, and that it may be tried again.
+// Faults of the override are those of [Override.Validate].
+func (r *Reconciler) Override(ctx context.Context, o Override) (change StateChange, err error) {
 	if err := o.Validate(); err != nil {
 		return StateChange{}, err
 	}
-	return StateChange{}, errors.New("being built")
+	o.Actor, o.Note = storableText(strings.TrimSpace(o.Actor)), storableText(strings.TrimSpace(o.Note))
+	var vain error
+	err = r.store.Transact(ctx, Keys{LogIDs: []uuid.UUID{o.LogID}}, func(locked Locked) (changes Changes) {
+		vain = ErrNotFound
+		for _, log := range locked.Logs { // other logs of the post may be among them
+			switch {
+			case log.ID != o.LogID:
+			case log.Status == o.Status:
+				vain = ErrNoChange
+			default:
+				vain = nil
+				d := newDraft(log)
+				change = d.override(o, locked.Now)
+				changes.gather(d)
+			}
+		}
+		return changes
+	})
+	if err == nil {
+		err = vain
+	}
+	if err != nil {
+		return StateChange{}, fmt.Errorf("override log %s: %w", o.LogID, err)
+	}
+	return change, nil
 }

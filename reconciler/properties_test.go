@@ -3,6 +3,7 @@ package reconciler
 import (
 	"encoding/json"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -36,7 +37,9 @@ var (
 		"complete", "error", "message", "media_url", "video_url", "videoId", "progress", "\x00",
 		"webhook_received", "webhook_status", "webhook_timestamp", "webhook_platform",
 		"reconciled", "reconciled_at", "reconciliation_reason", "reconciliation_trigger",
+		"probe_status", "probe_timestamp",
 	})
+	probeResults = []ProbeResult{"", ProbeAnswered, ProbeNoResponder, ProbeNoAnswer, ProbeBroken}
 )
 
 // payloads are what platforms send: like the contract's examples, and much worse.
@@ -103,8 +106,13 @@ var questions = rapid.Custom(func(t *rapid.T) Question {
 		q.Webhook = &told
 	}
 	if rapid.Bool().Draw(t, "has probe") {
-		told := webhookAt(t, "probe", noon)
-		q.Probe = &told
+		q.Probe = &Probe{Result: rapid.SampledFrom(probeResults).Draw(t, "result")}
+		if q.Probe.Result == ProbeAnswered {
+			q.Probe.Evidence = ReadProbe(payloads.Draw(t, "answer"))
+		}
+	}
+	if rapid.Bool().Draw(t, "is held") {
+		q.Hold = &Hold{Platform: "tiktok", Since: noon.Add(-time.Minute), Until: noon.Add(time.Hour)}
 	}
 	if rapid.Bool().Draw(t, "has timeout") {
 		own := patience.Draw(t, "timeout")
@@ -153,6 +161,7 @@ func decideIsTotal(t *rapid.T) {
 		ReasonWebhookRejected: MarkedFailed, ReasonProbeRejected: MarkedFailed, ReasonWebhookTimeout: MarkedFailed,
 		ReasonRetryBeforeFail: MarkedRetry,
 		ReasonWebhookUnclear:  "", ReasonNotDue: "", ReasonNotStarted: "", ReasonAlreadyFinal: "",
+		ReasonProbeUnclear: "", ReasonPlatformHold: "",
 	}
 	row := rows.Draw(t, "row")
 	d := Decide(row.Log, questions.Draw(t, "question"), policies.Draw(t, "policy"), noon)
@@ -162,7 +171,7 @@ func decideIsTotal(t *rapid.T) {
 	if (d.Action == MarkedFailed) != (d.Error != "") {
 		t.Errorf("action %q with error %q", d.Action, d.Error)
 	}
-	if d.Skipped != (d.Reason == ReasonWebhookUnclear) {
+	if d.Skipped != slices.Contains([]Reason{ReasonWebhookUnclear, ReasonProbeUnclear, ReasonPlatformHold}, d.Reason) {
 		t.Errorf("skipped is %t with reason %q", d.Skipped, d.Reason)
 	}
 }
@@ -260,9 +269,13 @@ func theOrderOfDuplicatesDoesNotMatter(t *rapid.T) {
 func nothingStaysOpenPastItsDeadline(t *rapid.T) {
 	row, policy := rows.Draw(t, "row"), policies.Draw(t, "policy")
 	before := row.clone()
-	d := row.ask(questions.Draw(t, "question"), policy, noon)
+	q := questions.Draw(t, "question")
+	d := row.ask(q, policy, noon)
 	if !row.Status.Open() || noon.Before(d.Deadline) {
 		return
+	}
+	if before.probed() && d.Reason == ReasonProbeUnclear {
+		t.Error("the deadline is extended a second time")
 	}
 	switch d.Action {
 	case MarkedRetry:
@@ -273,7 +286,7 @@ func nothingStaysOpenPastItsDeadline(t *rapid.T) {
 			t.Error("the retry does not begin now")
 		}
 	case "":
-		if d.Evidence.Verdict != Unclear || !d.Skipped {
+		if !d.Skipped || d.Evidence.Verdict != Unclear && (d.Reason != ReasonPlatformHold || q.Hold == nil || !d.Silent) {
 			t.Errorf("it stays %q by %q with evidence %+v", row.Status, d.Reason, d.Evidence)
 		}
 	default:

@@ -15,13 +15,15 @@ import (
 type Reconciler struct {
 	store     Store
 	scheduler Scheduler
+	prober    Prober
 	policy    Policy
 	logger    *slog.Logger
 }
 
-// New returns a reconciler that keeps its logs in store and has checks scheduled by scheduler.
-func New(store Store, scheduler Scheduler, policy Policy, logger *slog.Logger) *Reconciler {
-	return &Reconciler{store: store, scheduler: scheduler, policy: policy, logger: logger}
+// New returns a reconciler that keeps its logs in store, has checks scheduled by scheduler, and platforms
+// asked by prober; without one (nil) nobody is asked.
+func New(store Store, scheduler Scheduler, prober Prober, policy Policy, logger *slog.Logger) *Reconciler {
+	return &Reconciler{store: store, scheduler: scheduler, prober: prober, policy: policy, logger: logger}
 }
 
 // Webhook is what a platform said about a post.
@@ -68,10 +70,17 @@ const (
 // transact waits a moment for logs that others hold. Then it goes on without these, so that they hold up
 // nobody but themselves.
 func (r *Reconciler) transact(ctx context.Context, keys Keys, decide func(Locked) Changes) error {
-	err := r.store.Transact(ctx, keys, decide)
+	decideSigned := func(locked Locked) Changes {
+		changes := decide(locked)
+		if r.policy.HoldMax == 0 {
+			changes.Signs = nil
+		}
+		return changes
+	}
+	err := r.store.Transact(ctx, keys, decideSigned)
 	if errors.Is(err, ErrLocked) && !keys.SkipLocked {
 		keys.SkipLocked = true
-		err = r.store.Transact(ctx, keys, decide)
+		err = r.store.Transact(ctx, keys, decideSigned)
 	}
 	return err
 }
@@ -150,106 +159,8 @@ func (r *Reconciler) Checks(ctx context.Context, checks []Check) ([]Outcome, err
 	return outcomes, err
 }
 
-// finding is what a look at one log came to.
-type finding struct {
-	kind     OutcomeKind // Done, NotFound or Held
-	decision Decision
-}
-
-// look reconciles the logs that the checks name, with what is recorded and parked for them, and schedules
-// the checks that follow from it. A sweep waits for no log that others hold.
-func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger) ([]finding, error) {
-	ids := make([]uuid.UUID, len(checks))
-	for i, check := range checks {
-		ids[i] = check.LogID
-	}
-	var findings []finding
-	var rechecks []Recheck
-	err := r.transact(ctx, Keys{LogIDs: ids, SkipLocked: trigger != TriggerCheck}, func(locked Locked) Changes {
-		findings, rechecks = make([]finding, len(checks)), nil
-		held, heldPosts := make(map[uuid.UUID]bool), make(map[Post]bool)
-		for _, log := range locked.Held {
-			held[log.ID], heldPosts[log.Post] = true, true
-		}
-		drafts := make(map[uuid.UUID]*draft, len(locked.Logs))
-		for _, log := range locked.Logs {
-			drafts[log.ID] = newDraft(log)
-		}
-		for i, check := range checks {
-			draft, there := drafts[check.LogID]
-			switch {
-			case held[check.LogID]:
-				findings[i].kind = Held
-				continue
-			case !there:
-				findings[i].kind = NotFound
-				continue
-			}
-			decision := r.lookAt(draft, check.Timeout, trigger, locked.Now)
-			findings[i] = finding{Done, decision}
-			if at, again := recheckAt(decision, trigger, locked.Now); again {
-				rechecks = append(rechecks, Recheck{check.LogID, check.Timeout, at, locked.Now})
-			}
-		}
-		var changes Changes
-		for _, log := range locked.Logs {
-			draft := drafts[log.ID]
-			if len(draft.parked) > 0 { // another log of the same post
-				r.lookAt(draft, nil, trigger, locked.Now)
-			}
-			changes.gather(draft)
-			// What is parked stays until all logs of its post have seen it.
-			if !heldPosts[log.Post] {
-				for _, parked := range log.Parked {
-					changes.Unpark = append(changes.Unpark, parked.ID)
-				}
-			}
-		}
-		return changes
-	})
-	if err != nil {
-		return nil, fmt.Errorf("check %d logs: %w", len(checks), err)
-	}
-	if len(rechecks) > 0 {
-		if err := r.scheduler.ScheduleChecks(ctx, rechecks); err != nil {
-			return nil, fmt.Errorf("schedule %d checks: %w", len(rechecks), err)
-		}
-	}
-	return findings, nil
-}
-
-// lookAt decides a log on what is parked for it, else on what it holds.
-func (r *Reconciler) lookAt(d *draft, timeout *time.Duration, trigger Trigger, now time.Time) Decision {
-	if len(d.parked) == 0 {
-		return r.decide(d, Question{Trigger: trigger, Timeout: timeout}, now)
-	}
-	var telling Decision
-	for _, parked := range d.parked {
-		evidence := ReadWebhook(parked.Post.Platform, parked.Fields, parked.ReceivedAt)
-		decision := r.decide(d, Question{Trigger: trigger, Webhook: &evidence, Timeout: timeout}, now)
-		if telling.Action == "" {
-			telling = decision
-		}
-	}
-	d.parked = nil
-	return telling
-}
-
 func (r *Reconciler) decide(d *draft, q Question, now time.Time) Decision {
 	return d.apply(Decide(d.log, q, r.policy, now), q, now)
-}
-
-// recheckAt tells whether and when a log has to be checked again. A sweep comes back by itself; only the
-// deadline of an automatic retry is worth a check of its own there.
-func recheckAt(d Decision, trigger Trigger, now time.Time) (time.Time, bool) {
-	switch {
-	case d.Action == MarkedRetry:
-		return now.Add(d.Timeout), true
-	case d.Reason == ReasonNotDue && trigger == TriggerCheck:
-		return d.Deadline, true
-	default:
-		return time.Time{}, false
-	}
 }
 
 // parkNamespace makes the ids of parked webhooks: a random UUID, fixed for ever.

@@ -29,6 +29,9 @@ type Store interface {
 	// ParkedLogs looks at limit parked webhooks in the order of their ids, from beyond after, and returns
 	// the logs of their posts. Last is the last webhook looked at; uuid.Nil when there was none.
 	ParkedLogs(ctx context.Context, after uuid.UUID, limit int) (logs []uuid.UUID, last uuid.UUID, err error)
+	// Platforms locks what is known of the platforms, hands it to decide in the order of their names, and
+	// writes what decide returns, all in one transaction. Decide sees what fell due within the window.
+	Platforms(ctx context.Context, platforms []string, window time.Duration, decide func([]Platform, time.Time) []HoldChange) error
 }
 
 // Scheduler has logs checked later.
@@ -84,6 +87,8 @@ type Changes struct {
 	Outbox []StateChange
 	Park   []ParkedWebhook
 	Unpark []uuid.UUID
+	// Signs are what the transaction learned of platforms: only where logs may be held.
+	Signs []Sign
 }
 
 // RowChange is one write to publish_logs. It sets updated_at.

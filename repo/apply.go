@@ -58,6 +58,7 @@ func queueChanges(batch *pgx.Batch, changes reconciler.Changes) error {
 	if len(changes.Unpark) > 0 {
 		batch.Queue(unparkSQL, changes.Unpark)
 	}
+	queueSigns(batch, changes) // last: all batches of a platform write the same row
 	return nil
 }
 

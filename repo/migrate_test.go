@@ -15,7 +15,7 @@ import (
 	"publish-reconciler/repo"
 )
 
-const latest = 2 // the version of the newest migration
+const latest = 5 // the version of the newest migration
 
 func (w *world) migrate() {
 	w.Helper()
@@ -49,7 +49,7 @@ func TestMigrateFreshAndAgain(t *testing.T) {
 			w.exec(`INSERT INTO publish_logs (platform) VALUES ('instagram')`)
 		}
 	}
-	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_reconciler_migrations"})
+	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_platform_silence", "publish_platforms", "publish_reconciler_migrations"})
 	equal(t, "indexes", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx"})
 	equal(t, "rows after migrating again", one[int](w, `SELECT count(*) FROM publish_logs`), 1)
 }

@@ -79,7 +79,7 @@ func TestOutboxEvent(t *testing.T) {
 	w.transact(logIDs(uuid.New()), decided(reconciler.Changes{Outbox: []reconciler.StateChange{change}}))
 	_, err := w.store.DrainOutbox(t.Context(), 1, func(_ context.Context, events []reconciler.OutboxEvent) error {
 		event := events[0]
-		equal(t, "id, platform, outcome", []any{event.ID, event.Platform, event.Outcome}, []any{change.ID, "tiktok", reconciler.StatusFailed})
+		equal(t, "id, platform, outcome", []any{event.ID, event.Platform, event.Outcome}, []any{change.ID, "tiktok", "failed"})
 		var body reconciler.StateChange
 		if err := json.Unmarshal(event.Body, &body); err != nil {
 			t.Error(err)

@@ -43,7 +43,7 @@ func newService(tb testing.TB) *service {
 }
 
 func (s *service) with(policy reconciler.Policy) *reconciler.Reconciler {
-	return reconciler.New(s.store, s.diary, policy, slog.New(slog.DiscardHandler))
+	return reconciler.New(s.store, s.diary, nil, policy, slog.New(slog.DiscardHandler))
 }
 
 var receivedAt = time.Date(2024, 1, 15, 10, 30, 0, 0, time.UTC)
@@ -143,7 +143,7 @@ func TestAWebhookConfirms(t *testing.T) {
 		equal(t, "metadata", s.metadata(r), s.heardAnd("webhook_confirmed", "webhook"))
 		r.Metadata = nil
 		equal(t, "row", r, row{Status: "success", URL: "https://instagram.com/p/ABC/", Published: true})
-		equal(t, "history", s.history(id), []event{s.told(received, `{}`), s.told(success, `{"webhook_status":"published"}`)})
+		equal(t, "history", s.history(id), []event{s.told(received, `{}`), s.told(success, `{"webhook_status":"published","webhook_timestamp":"2024-01-15T10:30:00Z","timeout_minutes":10}`)})
 	}
 	version := s.version(id)
 	s.hear("instagram", confirmation)
@@ -178,7 +178,7 @@ func TestAWebhookOvertakesItsLog(t *testing.T) {
 			equal(t, "status", r.Status, "success")
 			equal(t, "metadata", s.metadata(r), s.heardAnd("webhook_confirmed", tt.trigger))
 			equal(t, "parked", one[int](s.world, `SELECT count(*) FROM parked_webhooks`), 0)
-			extra := `{"webhook_status":"published","trigger":"` + tt.trigger + `"}`
+			extra := `{"webhook_status":"published","webhook_timestamp":"2024-01-15T10:30:00Z","timeout_minutes":10,"trigger":"` + tt.trigger + `"}`
 			equal(t, "history", s.history(id), []event{s.told(received, `{}`), s.told(success, extra)})
 		})
 	}
@@ -248,7 +248,7 @@ func TestUnclearIsToldOnce(t *testing.T) {
 		result := s.sweep()
 		equal(t, "counted", []int{result.TotalChecked, result.Skipped}, []int{1, 1})
 	}
-	equal(t, "history", s.history(id), []event{s.told(skipped, `{}`)})
+	equal(t, "history", s.history(id), []event{s.told(skipped, `{"timeout_minutes":10}`)})
 	equal(t, "version", s.version(id), version)
 }
 

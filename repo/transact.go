@@ -86,7 +86,7 @@ const lockColumns = `
        coalesce(l.external_url, ''), coalesce(l.retry_count, 0), coalesce(l.max_retries, 0),
        CASE WHEN isfinite(l.updated_at) THEN l.updated_at ELSE 'epoch' END, now(),
        CASE WHEN l.status IN ('pending', 'failed')
-              OR l.extra_metadata ?| ARRAY['webhook_received', 'webhook_status']
+              OR l.extra_metadata ?| ARRAY['webhook_received', 'webhook_status', 'probe_timestamp']
             THEN l.extra_metadata END`
 
 const (

@@ -147,7 +147,8 @@ type event struct {
 	Metadata map[string]any `json:"metadata"`
 }
 
-// history is a log's ledger, oldest first. Within a transaction the ids keep the order.
+// history is a log's ledger, oldest first. Within a transaction the ids keep the order. Deadlines are left
+// out once it is seen that they are moments.
 func (w *world) history(id uuid.UUID) []event {
 	w.Helper()
 	rows, err := w.db.Query(w.Context(), `
@@ -159,6 +160,14 @@ func (w *world) history(id uuid.UUID) []event {
 	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event])
 	if err != nil {
 		w.Fatal(err)
+	}
+	for _, event := range events {
+		if deadline, there := event.Metadata["deadline"]; there {
+			if _, err := time.Parse(time.RFC3339, deadline.(string)); err != nil {
+				w.Error(err)
+			}
+			delete(event.Metadata, "deadline")
+		}
 	}
 	return events
 }

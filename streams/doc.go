@@ -10,6 +10,7 @@
 //
 //	service ─── publish.dead.<webhook|check|sweep> ──────▶ PUBLISH_DEAD
 //	service ─── publish.event.<platform>.<outcome> ──────▶ PUBLISH_EVENTS
+//	service ─── publish.probe.<platform> ── request ─────▶ whoever knows the platform, and replies
 //
 // It depends on nats.go and google/uuid alone, so that a producer may import it without the service.
 package streams

@@ -36,6 +36,7 @@ const (
 	prefixScheduleRetry = "publish.schedule.retry."
 	prefixDead          = "publish.dead."
 	prefixEvent         = "publish.event."
+	prefixProbe         = "publish.probe."
 )
 
 // Kind names what a message asks for; it is the last token of its dead letter's subject.
@@ -67,6 +68,10 @@ func DeadSubject(kind Kind) string { return prefixDead + string(kind) }
 func EventSubject(platform, outcome string) string {
 	return prefixEvent + token(platform) + "." + outcome
 }
+
+// ProbeSubject is where a platform is asked what became of a post. What a subject token cannot hold becomes
+// '_', as in [EventSubject].
+func ProbeSubject(platform string) string { return prefixProbe + token(platform) }
 
 func token(s string) string {
 	if s == "" {

@@ -65,7 +65,8 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		return nil, err
 	}
 	scheduler := consumer.NewScheduler(s.js)
-	s.reconciler = reconciler.New(s.store, scheduler, cfg.policy, logger)
+	cfg.probe.Logger = logger
+	s.reconciler = reconciler.New(s.store, scheduler, consumer.NewProber(s.nc, cfg.probe), cfg.policy, logger)
 	s.consumer, err = consumer.New(s.js, s.reconciler, scheduler, s.store, consumer.Config{
 		SweepInterval: cfg.sweepInterval,
 		StoreTimeout:  repo.DefaultTimeout,

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
 )
@@ -23,6 +24,8 @@ type settings struct {
 	databaseSettings `embed:""`
 	httpSettings     `embed:""`
 	ruleSettings     `embed:""`
+	probeSettings    `embed:""`
+	holdSettings     `embed:""`
 	eventSettings    `embed:""`
 	logSettings      `embed:""`
 }
@@ -51,6 +54,16 @@ type ruleSettings struct {
 	SweepInterval    string `name:"sweep-interval" env:"SWEEP_INTERVAL" default:"1m" help:"Time between two sweeps."`
 }
 
+type probeSettings struct {
+	ProbeTimeout string `name:"probe-timeout" env:"PROBE_TIMEOUT" default:"2s" help:"How long the answer to a probe may take."`
+	ProbeRate    string `name:"probe-rate" env:"PROBE_RATE" default:"10/s" help:"Probes of one platform, such as 10/s or 30/m."`
+}
+
+type holdSettings struct {
+	OutageHold    string `name:"outage-hold" env:"OUTAGE_HOLD" default:"off" help:"Whether logs of a platform that confirms nothing at all are held instead of failed: on or off."`
+	OutageHoldMax string `name:"outage-hold-max" env:"OUTAGE_HOLD_MAX" default:"2h" help:"How long such logs are held."`
+}
+
 type eventSettings struct {
 	Events string `name:"events" env:"EVENTS" default:"on" help:"Whether state changes are published on publish.event.>: on or off."`
 }
@@ -75,6 +88,7 @@ type config struct {
 	httpAddr       string
 	apiToken       string
 	policy         reconciler.Policy
+	probe          consumer.ProbeConfig
 	sweepInterval  time.Duration
 	events         bool
 	log            logConfig
@@ -91,6 +105,10 @@ const (
 	minSweepInterval = time.Second
 	maxSweepInterval = 24 * time.Hour
 	maxRetries       = 1000
+	// A probe holds up its batch, whose messages come again after the ack wait of 30s.
+	minProbeTimeout = 10 * time.Millisecond
+	maxProbeTimeout = 5 * time.Second
+	minHold         = time.Minute
 )
 
 // faults gathers what is wrong with settings.
@@ -124,6 +142,11 @@ func (s settings) config() (config, error) {
 			Timeouts:       f.timeouts("platform-timeouts", "PLATFORM_TIMEOUTS", s.PlatformTimeouts),
 			Retries:        f.retries("platform-retries", "PLATFORM_RETRIES", s.PlatformRetries),
 			IgnoreLate:     oneOf(&f, "late-webhooks", "LATE_WEBHOOKS", s.LateWebhooks, map[string]bool{"accept": false, "ignore": true}),
+			HoldMax:        s.holdSettings.read(&f),
+		},
+		probe: consumer.ProbeConfig{
+			Timeout: f.duration("probe-timeout", "PROBE_TIMEOUT", s.ProbeTimeout, minProbeTimeout, maxProbeTimeout),
+			Rate:    f.rate("probe-rate", "PROBE_RATE", s.ProbeRate),
 		},
 		sweepInterval: f.duration("sweep-interval", "SWEEP_INTERVAL", s.SweepInterval, minSweepInterval, maxSweepInterval),
 		events:        oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
@@ -183,6 +206,15 @@ func (s databaseSettings) read(f *faults) string {
 	}
 	store.Close()
 	return s.DatabaseURL
+}
+
+// read returns how long logs may be held; zero where none are.
+func (s holdSettings) read(f *faults) time.Duration {
+	longest := f.duration("outage-hold-max", "OUTAGE_HOLD_MAX", s.OutageHoldMax, minHold, maxTimeout)
+	if !oneOf(f, "outage-hold", "OUTAGE_HOLD", s.OutageHold, map[string]bool{"on": true, "off": false}) {
+		return 0
+	}
+	return longest
 }
 
 func (s logSettings) read(f *faults) logConfig {

@@ -1,0 +1,156 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"publish-reconciler/reconciler"
+)
+
+const (
+	// confirmedSQL writes at most once a second, so that the batches of a busy platform seldom meet in its row.
+	confirmedSQL = `
+INSERT INTO publish_platforms AS known (platform, confirmed_at)
+SELECT name, now()
+  FROM unnest($1::text[]) AS name
+ WHERE NOT EXISTS (SELECT FROM publish_platforms p
+                    WHERE p.platform = name AND p.confirmed_at > now() - interval '1 second')
+ ORDER BY name
+    ON CONFLICT (platform) DO UPDATE SET confirmed_at = greatest(known.confirmed_at, now())`
+
+	silentSQL = `
+INSERT INTO publish_platform_silence AS known (platform, minute, logs)
+SELECT s.platform, date_trunc('minute', now()), s.logs
+  FROM unnest($1::text[], $2::int[]) AS s(platform, logs)
+ ORDER BY s.platform
+    ON CONFLICT (platform, minute) DO UPDATE SET logs = known.logs + excluded.logs`
+)
+
+// queueSigns queues what the transaction learned of platforms, in the order of their names: two transactions
+// that write the same rows wait for each other, and never in a circle.
+func queueSigns(batch *pgx.Batch, changes reconciler.Changes) {
+	confirmed, silent := make(map[string]bool), make(map[string]int)
+	for _, sign := range changes.Signs {
+		if sign.Confirmed {
+			confirmed[sign.Platform] = true
+		}
+		if sign.Silent {
+			silent[sign.Platform]++
+		}
+	}
+	if len(confirmed) > 0 {
+		batch.Queue(confirmedSQL, slices.Collect(maps.Keys(confirmed)))
+	}
+	if len(silent) > 0 {
+		platforms := slices.Collect(maps.Keys(silent))
+		logs := make([]int, len(platforms))
+		for i, platform := range platforms {
+			logs[i] = silent[platform]
+		}
+		batch.Queue(silentSQL, platforms, logs)
+	}
+}
+
+const (
+	knowPlatformsSQL = `
+INSERT INTO publish_platforms (platform)
+SELECT name FROM unnest($1::text[]) AS name ORDER BY name
+    ON CONFLICT DO NOTHING`
+
+	// lockPlatformsSQL counts whole minutes: the window reaches back at least as far as it says.
+	lockPlatformsSQL = `
+SELECT p.platform, p.confirmed_at, p.held_since, p.held_until, p.hold_ended,
+       (SELECT coalesce(sum(s.logs), 0)::int
+          FROM publish_platform_silence s
+         WHERE s.platform = p.platform AND s.minute >= date_trunc('minute', now() - $2::interval)),
+       now()
+  FROM publish_platforms p
+ WHERE p.platform = ANY ($1::text[])
+ ORDER BY p.platform
+   FOR UPDATE`
+
+	beginHoldSQL = `
+UPDATE publish_platforms SET held_since = $2, held_until = $3, hold_ended = false WHERE platform = $1`
+
+	endHoldSQL = `UPDATE publish_platforms SET hold_ended = true WHERE platform = $1`
+
+	// forgetSilenceSQL keeps the table as small as it is needed: a window is minutes.
+	forgetSilenceSQL = `
+DELETE FROM publish_platform_silence
+ WHERE platform = ANY ($1::text[]) AND minute < now() - interval '1 day'`
+)
+
+// holdOutcome is the last token of the subject on which the begin of a hold is told.
+const holdOutcome = "hold"
+
+// Platforms locks what is known of the platforms, hands it to decide in the order of their names, and writes
+// what decide returns, all in one transaction. Decide sees what fell due in silence within the window.
+func (s *Store) Platforms(ctx context.Context, platforms []string, window time.Duration, decide func([]reconciler.Platform, time.Time) []reconciler.HoldChange) error {
+	ctx, cancel := s.limit(ctx, "look after platforms")
+	defer cancel()
+	told := false
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, knowPlatformsSQL, platforms); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, lockPlatformsSQL, platforms, window)
+		if err != nil {
+			return err
+		}
+		var now time.Time
+		known, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconciler.Platform, error) {
+			return scanPlatform(row, &now)
+		})
+		if err != nil {
+			return err
+		}
+		batch := &pgx.Batch{}
+		batch.Queue(forgetSilenceSQL, platforms)
+		for _, change := range decide(known, now) {
+			hold := change.Hold
+			if change.Begun == nil {
+				batch.Queue(endHoldSQL, hold.Platform)
+				continue
+			}
+			batch.Queue(beginHoldSQL, hold.Platform, hold.Since, hold.Until)
+			if s.outbox {
+				told = true
+				body, err := json.Marshal(change.Begun)
+				if err != nil {
+					return fmt.Errorf("hold of %s: %w", hold.Platform, err)
+				}
+				batch.Queue(outboxSQL, []uuid.UUID{change.Begun.ID}, []string{hold.Platform}, []string{holdOutcome}, []string{string(body)})
+			}
+		}
+		return tx.SendBatch(ctx, batch).Close()
+	})
+	if err != nil {
+		return translate(ctx, err)
+	}
+	if told {
+		s.wakeOutbox()
+	}
+	return nil
+}
+
+func scanPlatform(row pgx.CollectableRow, now *time.Time) (reconciler.Platform, error) {
+	var p reconciler.Platform
+	var confirmed, since, until *time.Time
+	if err := row.Scan(&p.Name, &confirmed, &since, &until, &p.HoldEnded, &p.Due, now); err != nil {
+		return p, err
+	}
+	if confirmed != nil {
+		p.ConfirmedAt = *confirmed
+	}
+	if since != nil && until != nil {
+		p.Hold = &reconciler.Hold{Platform: p.Name, Since: *since, Until: *until}
+	}
+	return p, nil
+}

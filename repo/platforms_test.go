@@ -1,0 +1,155 @@
+package repo_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
+)
+
+const holdMax = 2 * time.Hour
+
+func (s *service) withHolds() *reconciler.Reconciler {
+	return s.with(reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout, HoldMax: holdMax})
+}
+
+// known is what the store knows of a platform.
+func (w *world) known(platform string) reconciler.Platform {
+	w.Helper()
+	var known []reconciler.Platform
+	err := w.store.Platforms(w.Context(), []string{platform}, reconciler.HoldWindow, func(platforms []reconciler.Platform, _ time.Time) []reconciler.HoldChange {
+		known = platforms
+		return nil
+	})
+	if err != nil || len(known) != 1 {
+		w.Fatalf("%+v, %v", known, err)
+	}
+	return known[0]
+}
+
+func TestWhatIsKnownOfPlatforms(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.Reconciler = s.withHolds()
+	equal(t, "at first", s.known("tiktok"), reconciler.Platform{Name: "tiktok"})
+	s.publish("tiktok", "t_1", "processing", 0)
+	s.publish("tiktok", "t_2", "processing", time.Hour)
+	s.publish("tiktok", "t_3", "processing", time.Hour)
+	s.hear("tiktok", `{"external_post_id":"t_1","status":"published"}`)
+	s.sweep()
+	known := s.known("tiktok")
+	if since := time.Since(known.ConfirmedAt); since < 0 || since > time.Minute || known.Due != 2 || known.Hold != nil {
+		t.Errorf("then %+v", known)
+	}
+	// What is older than the window does not count, and is not kept for ever.
+	s.exec(`UPDATE publish_platform_silence SET minute = date_trunc('minute', now() - interval '11 minutes')`)
+	s.exec(`INSERT INTO publish_platform_silence VALUES ('tiktok', now() - interval '2 days', 7)`)
+	equal(t, "due, later", s.known("tiktok").Due, 0)
+	equal(t, "minutes kept", one[int](s.world, `SELECT count(*) FROM publish_platform_silence`), 1)
+}
+
+// Without holds nothing is written about platforms.
+func TestNothingIsKeptOfPlatformsWithoutHolds(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.publish("tiktok", "t_1", "processing", 0)
+	s.publish("tiktok", "t_2", "processing", time.Hour)
+	s.hear("tiktok", `{"external_post_id":"t_1","status":"published"}`)
+	s.sweep()
+	equal(t, "rows", one[int](s.world, `SELECT (SELECT count(*) FROM publish_platforms) + (SELECT count(*) FROM publish_platform_silence)`), 0)
+}
+
+// Replicas that find the outage at the same time begin one hold, and one of them tells of it.
+func TestReplicasAgreeOnAHold(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.publishMany(100, time.Hour)
+	var replicas sync.WaitGroup
+	for range 4 {
+		store := openStore(t, repo.Config{URL: s.url, Outbox: true})
+		replica := reconciler.New(store, s.diary, nil, reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout, HoldMax: holdMax}, slog.New(slog.DiscardHandler))
+		replicas.Go(func() {
+			if _, err := replica.Sweep(t.Context(), reconciler.SweepRequest{Trigger: reconciler.TriggerSweep}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	replicas.Wait()
+	equal(t, "statuses", column[string](s.world, `SELECT DISTINCT status FROM publish_logs`), []string{"processing"})
+	equal(t, "events", column[int](s.world, `SELECT count(*) FROM ledger_events WHERE metadata->>'reason' = 'platform_hold' GROUP BY entity_id HAVING count(*) <> 1`), []int{})
+	equal(t, "held logs", one[int](s.world, `SELECT count(DISTINCT entity_id) FROM ledger_events WHERE event_type = 'publish_reconcile_skipped'`), 100)
+
+	store := openStore(t, repo.Config{URL: s.url, Outbox: true})
+	var told []reconciler.OutboxEvent
+	if _, err := store.DrainOutbox(t.Context(), 10, func(_ context.Context, events []reconciler.OutboxEvent) error {
+		told = slices.Clone(events)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || told[0].Platform != "instagram" || told[0].Outcome != "hold" || told[0].ID == uuid.Nil {
+		t.Fatalf("told %+v", told)
+	}
+	var body map[string]any
+	if err := json.Unmarshal(told[0].Body, &body); err != nil {
+		t.Fatal(err)
+	}
+	hold := s.known("instagram").Hold
+	equal(t, "body", body, map[string]any{
+		"platform": "instagram", "reason": "platform_hold", "due_logs": 100.0,
+		"since": hold.Since.UTC().Format(time.RFC3339Nano), "until": hold.Since.Add(holdMax).UTC().Format(time.RFC3339Nano),
+		"time": hold.Since.UTC().Format(time.RFC3339Nano),
+	})
+}
+
+// Webhooks of busy platforms are reconciled by several batches at once, which name them in any order.
+func TestSignsOfPlatformsDoNotDeadlock(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.Reconciler = s.withHolds()
+	platforms := []string{"a", "b", "c", "d"}
+	var batches sync.WaitGroup
+	for n := range 8 {
+		var webhooks []reconciler.Webhook
+		for i := range 40 {
+			platform := platforms[(i*(n%2*2+1)+n)%len(platforms)]
+			post := uuid.NewString()
+			s.publish(platform, post, "processing", 0)
+			webhooks = append(webhooks, webhook(t, platform, `{"external_post_id":"`+post+`","status":"published"}`))
+		}
+		batches.Go(func() {
+			if _, err := s.Webhooks(t.Context(), webhooks); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	batches.Wait()
+	equal(t, "open logs", one[int](s.world, `SELECT count(*) FROM publish_logs WHERE status <> 'success'`), 0)
+	equal(t, "platforms", one[int](s.world, `SELECT count(*) FROM publish_platforms WHERE confirmed_at IS NOT NULL`), 4)
+}
+
+func TestAnOverrideIsOneTransaction(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.store = openStore(t, repo.Config{URL: s.url, Outbox: true})
+	s.Reconciler = s.with(reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout})
+	id := s.publish("instagram", "ig_123", "failed", time.Hour)
+	change, err := s.Override(t.Context(), reconciler.Override{LogID: id, Status: reconciler.StatusSuccess, Actor: "ana", Note: "seen live"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := s.row(id)
+	equal(t, "metadata", s.metadata(r), object(t, `{"reconciled":true,"reconciliation_reason":"overridden","reconciliation_trigger":"override"}`))
+	r.Metadata = nil
+	equal(t, "row", r, row{Status: "success", Published: true})
+	equal(t, "history", s.history(id), []event{s.told(`{"event_type":"publish_overridden","severity":"warn","metadata":{"from":"failed","to":"success","actor":"ana","note":"seen live","trigger":"override"}}`, `{}`)})
+	equal(t, "outbox", column[uuid.UUID](s.world, `SELECT id FROM publish_outbox`), []uuid.UUID{change.ID})
+}
