@@ -172,14 +172,12 @@ func (d *Decision) closeOpen(log Log, q Question, policy Policy, now time.Time) 
 	}
 }
 
-// weigh takes a probe's answer for evidence where it says more than what is known: it is clear, or it is the
-// only word there is. An unclear answer counts again later, when nobody answers any more.
+// weigh takes a probe's answer for the evidence: it is the platform's latest word. An unclear one counts again
+// later, when nobody answers any more.
 func (d *Decision) weigh(log Log, probe *Probe) {
 	switch {
 	case probe != nil && probe.Evidence.Verdict != NoEvidence:
-		if probe.Evidence.clear() || d.Evidence.Verdict == NoEvidence || !log.probed() {
-			d.Evidence, d.Probed = probe.Evidence, true
-		}
+		d.Evidence, d.Probed = probe.Evidence, true
 	case log.probed() && d.Evidence.Verdict == NoEvidence:
 		status, _ := scalarText(log.Metadata[keyProbeStatus])
 		d.Evidence, d.Probed = Evidence{Verdict: Unclear, Status: status}, true

@@ -87,11 +87,13 @@ func TestNoHold(t *testing.T) {
 		logs   int
 		before func(*memory)
 	}{
-		"it is off":                             {patient, 100, nil},
-		"too few are due":                       {holdsFor(time.Hour), HoldDueLogs - 1, nil},
-		"something was confirmed in the window": {holdsFor(time.Hour), 100, func(m *memory) { m.platforms["instagram"] = Platform{ConfirmedAt: noon.Add(time.Second - HoldWindow)} }},
+		"it is off":       {patient, 100, nil},
+		"too few are due": {holdsFor(time.Hour), HoldDueLogs - 1, nil},
+		"something was confirmed in the window": {holdsFor(time.Hour), 100, func(m *memory) {
+			m.platforms["instagram"] = Platform{Name: "instagram", ConfirmedAt: noon.Add(time.Second - HoldWindow)}
+		}},
 		"one lasted its longest and nothing was confirmed since": {holdsFor(time.Hour), 100, func(m *memory) {
-			m.platforms["instagram"] = Platform{Hold: &Hold{"instagram", noon.Add(-time.Hour), noon}, HoldEnded: true}
+			m.platforms["instagram"] = Platform{Name: "instagram", Hold: &Hold{"instagram", noon.Add(-time.Hour), noon}, HoldEnded: true}
 		}},
 	}
 	for name, tt := range tests {
@@ -108,6 +110,35 @@ func TestNoHold(t *testing.T) {
 				t.Errorf("holds %+v", m.holdChanges)
 			}
 		})
+	}
+}
+
+// A log that outlasts two holds is told of each.
+func TestTwoHolds(t *testing.T) {
+	t.Parallel()
+	r, m := setup(t, holdsFor(time.Hour), quiet(20, "instagram")...)
+	sweep(t, r)
+	confirmed := Post{"instagram", "more"}
+	m.rows[logID(50)] = &row{Log: Log{ID: logID(50), Post: confirmed, Status: StatusProcessing, UpdatedAt: noon}}
+	m.now = noon.Add(time.Minute)
+	hear(t, r, webhook(t, confirmed, words["confirmed"]))
+	m.now = m.now.Add(HoldWindow)
+	sweep(t, r)
+	equal(t, "events", m.row(1).told(), []string{"publish_reconcile_skipped platform_hold", "publish_reconcile_skipped platform_hold"})
+}
+
+// Logs whose probe has to wait may have been published.
+func TestPostponedProbesAreNoSilence(t *testing.T) {
+	t.Parallel()
+	r, m, o := ask(t, holdsFor(time.Hour), Probe{}, quiet(40, "instagram")...)
+	o.answers = func(s Subject) Probe {
+		if s.LogID == logID(1) {
+			return Probe{Result: ProbeNoAnswer}
+		}
+		return Probe{Result: ProbePostponed}
+	}
+	if result := sweep(t, r); result.MarkedFailed != 1 || result.TotalChecked != 1 || len(m.holdChanges) != 0 {
+		t.Errorf("swept %+v, holds %+v", result, m.holdChanges)
 	}
 }
 

@@ -18,6 +18,7 @@ func TestOverride(t *testing.T) {
 			log.Metadata = map[string]any{keyReceived: true, keyStatus: "in_review", "media_url": "https://instagram.com/p/ABC/"}
 			sibling := open(2, instagram, time.Hour)
 			r, m := setup(t, patient, log, sibling)
+			m.parked[logID(9)] = ParkedWebhook{ID: logID(9), Post: instagram, Fields: object(t, words["confirmed"]), ReceivedAt: noon}
 			change, err := r.Override(t.Context(), Override{logID(1), to, " ana\x00 ", "seen live"})
 			if err != nil {
 				t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -49,11 +50,14 @@ func TestWhatIsKnownOfPlatforms(t *testing.T) {
 	if since := time.Since(known.ConfirmedAt); since < 0 || since > time.Minute || known.Due != 2 || known.Hold != nil {
 		t.Errorf("then %+v", known)
 	}
+	s.publish("tiktok", "t_4", "processing", time.Hour)
+	s.sweep()
+	equal(t, "due, with one more", s.known("tiktok").Due, 3)
 	// What is older than the window does not count, and is not kept for ever.
-	s.exec(`UPDATE publish_platform_silence SET minute = date_trunc('minute', now() - interval '11 minutes')`)
+	s.exec(`UPDATE publish_platform_silence SET minute = minute - interval '11 minutes'`)
 	s.exec(`INSERT INTO publish_platform_silence VALUES ('tiktok', now() - interval '2 days', 7)`)
 	equal(t, "due, later", s.known("tiktok").Due, 0)
-	equal(t, "minutes kept", one[int](s.world, `SELECT count(*) FROM publish_platform_silence`), 1)
+	equal(t, "kept", one[int](s.world, `SELECT sum(logs) FROM publish_platform_silence`), 3)
 }
 
 // Without holds nothing is written about platforms.
@@ -71,13 +75,17 @@ func TestNothingIsKeptOfPlatformsWithoutHolds(t *testing.T) {
 func TestReplicasAgreeOnAHold(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.publishMany(100, time.Hour)
+	logs := s.publishMany(100, time.Hour)
 	var replicas sync.WaitGroup
-	for range 4 {
+	for batch := range slices.Chunk(logs, 25) {
 		store := openStore(t, repo.Config{URL: s.url, Outbox: true})
 		replica := reconciler.New(store, s.diary, nil, reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout, HoldMax: holdMax}, slog.New(slog.DiscardHandler))
 		replicas.Go(func() {
-			if _, err := replica.Sweep(t.Context(), reconciler.SweepRequest{Trigger: reconciler.TriggerSweep}); err != nil {
+			checks := make([]reconciler.Check, len(batch))
+			for i, id := range batch {
+				checks[i].LogID = id
+			}
+			if _, err := replica.Checks(t.Context(), checks); err != nil {
 				t.Error(err)
 			}
 		})
@@ -104,36 +112,55 @@ func TestReplicasAgreeOnAHold(t *testing.T) {
 	}
 	hold := s.known("instagram").Hold
 	equal(t, "body", body, map[string]any{
-		"platform": "instagram", "reason": "platform_hold", "due_logs": 100.0,
+		"platform": "instagram", "reason": "platform_hold", "due_logs": 25.0,
 		"since": hold.Since.UTC().Format(time.RFC3339Nano), "until": hold.Since.Add(holdMax).UTC().Format(time.RFC3339Nano),
 		"time": hold.Since.UTC().Format(time.RFC3339Nano),
 	})
 }
 
-// Webhooks of busy platforms are reconciled by several batches at once, which name them in any order.
-func TestSignsOfPlatformsDoNotDeadlock(t *testing.T) {
+// Batches that confirm the same platforms take them in the order of their names, so that none holds what
+// another one waits for.
+func TestPlatformsAreWrittenInTheirOrder(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.Reconciler = s.withHolds()
-	platforms := []string{"a", "b", "c", "d"}
-	var batches sync.WaitGroup
-	for n := range 8 {
-		var webhooks []reconciler.Webhook
-		for i := range 40 {
-			platform := platforms[(i*(n%2*2+1)+n)%len(platforms)]
-			post := uuid.NewString()
-			s.publish(platform, post, "processing", 0)
-			webhooks = append(webhooks, webhook(t, platform, `{"external_post_id":"`+post+`","status":"published"}`))
-		}
-		batches.Go(func() {
-			if _, err := s.Webhooks(t.Context(), webhooks); err != nil {
-				t.Error(err)
-			}
-		})
+	var webhooks []reconciler.Webhook
+	for i := range 20 {
+		platform := "platform_" + strconv.Itoa(10+i)
+		s.publish(platform, "post", "processing", 0)
+		s.exec(`INSERT INTO publish_platforms (platform) VALUES ($1)`, platform)
+		webhooks = append(webhooks, webhook(t, platform, `{"external_post_id":"post","status":"published"}`))
 	}
-	batches.Wait()
-	equal(t, "open logs", one[int](s.world, `SELECT count(*) FROM publish_logs WHERE status <> 'success'`), 0)
-	equal(t, "platforms", one[int](s.world, `SELECT count(*) FROM publish_platforms WHERE confirmed_at IS NOT NULL`), 4)
+	release := s.hold(`SELECT FROM publish_platforms WHERE platform = 'platform_10' FOR UPDATE`)
+	defer release()
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.Webhooks(t.Context(), webhooks)
+		done <- err
+	}()
+	s.waiting(1)
+	equal(t, "free platforms", len(column[int](s.world, `SELECT 1 FROM publish_platforms FOR UPDATE SKIP LOCKED`)), 19)
+	release()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	equal(t, "confirmed", one[int](s.world, `SELECT count(*) FROM publish_platforms WHERE confirmed_at IS NOT NULL`), 20)
+}
+
+func TestPlatformsAreLocked(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.known("tiktok")
+	release := s.hold(`SELECT FROM publish_platforms FOR UPDATE`)
+	defer release()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.known("tiktok")
+	}()
+	s.waiting(1)
+	release()
+	<-done
 }
 
 func TestAnOverrideIsOneTransaction(t *testing.T) {

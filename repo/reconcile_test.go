@@ -252,6 +252,16 @@ func TestUnclearIsToldOnce(t *testing.T) {
 	equal(t, "version", s.version(id), version)
 }
 
+func TestAnUnclearProbeIsRemembered(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	id := s.publish("tiktok", "t_1", "processing", time.Hour)
+	s.exec(`UPDATE publish_logs SET extra_metadata = '{"probe_timestamp": "2024-01-15T10:30:00Z", "probe_status": "encoding"}'`)
+	equal(t, "skipped", s.sweep().Skipped, 1)
+	equal(t, "history", s.history(id), []event{{"publish_reconcile_skipped", "warn", object(t,
+		`{"platform":"tiktok","reason":"webhook_unclear","probe_status":"encoding","trigger":"sweep","timeout_minutes":10}`)}})
+}
+
 func TestPendingStays(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
