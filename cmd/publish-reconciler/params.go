@@ -187,7 +187,13 @@ func (p params) override() (reconciler.Override, error) {
 		Actor:  strings.TrimSpace(p[paramActor]),
 		Note:   p[paramNote],
 	}
-	return override, errors.Join(err, override.Validate())
+	faults := []error{err, override.Validate()}
+	for _, name := range []string{paramActor, paramNote} {
+		if strings.ContainsRune(p[name], 0) {
+			faults = append(faults, fmt.Errorf("%s holds U+0000: it must be text that Postgres can keep", name))
+		}
+	}
+	return override, errors.Join(faults...)
 }
 
 var allStatuses = []string{
