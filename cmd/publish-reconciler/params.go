@@ -216,8 +216,8 @@ func (p params) filter() (reconciler.Filter, error) {
 	if status, given := p[paramStatus]; given && !slices.Contains(allStatuses, status) {
 		fault(paramStatus, "one of "+strings.Join(allStatuses, ", "))
 	}
-	if platform, given := p[paramPlatform]; given && !isWord(platform, streams.MaxPlatformBytes) {
-		fault(paramPlatform, fmt.Sprintf("one word of 1 to %d bytes", streams.MaxPlatformBytes))
+	if platform, given := p[paramPlatform]; given && !isText(platform, streams.MaxPlatformBytes) {
+		fault(paramPlatform, fmt.Sprintf("1 to %d bytes of UTF-8", streams.MaxPlatformBytes))
 	}
 	if reason, given := p[paramReason]; given && !isWord(reason, maxReasonBytes) {
 		fault(paramReason, fmt.Sprintf("one word of 1 to %d bytes, such as webhook_timeout", maxReasonBytes))
@@ -239,8 +239,12 @@ func (p params) filter() (reconciler.Filter, error) {
 	return filter, errors.Join(faults...)
 }
 
-// isWord tells whether s is text without white space or control characters, of 1 to most bytes.
+// isText tells whether s is text of 1 to most bytes that Postgres can hold.
+func isText(s string, most int) bool {
+	return s != "" && len(s) <= most && utf8.ValidString(s) && !strings.ContainsRune(s, 0)
+}
+
+// isWord tells whether s is such a text without white space.
 func isWord(s string, most int) bool {
-	return s != "" && len(s) <= most && utf8.ValidString(s) &&
-		!strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
+	return isText(s, most) && !strings.ContainsFunc(s, unicode.IsSpace)
 }

@@ -69,10 +69,10 @@ func rowFields(log logAnswer) []rowField {
 		{"last_retry_at", moment(log.LastRetryAt)},
 	}
 	if log.ClipID != nil {
-		fields = append(fields, rowField{"clip_id", log.ClipID.String()})
+		fields = append(fields, rowField{"clip_id", visible(fmt.Sprint(*log.ClipID))})
 	}
 	if log.SocialAccountID != nil {
-		fields = append(fields, rowField{"social_account_id", log.SocialAccountID.String()})
+		fields = append(fields, rowField{"social_account_id", visible(fmt.Sprint(*log.SocialAccountID))})
 	}
 	if log.RetryCount > 0 {
 		fields = append(fields, rowField{"retry_count", fmt.Sprintf("%d of %d", log.RetryCount, log.MaxRetries)})
