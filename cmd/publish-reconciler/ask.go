@@ -30,8 +30,8 @@ type access struct {
 	JSON       bool   `name:"json" help:"Print the answer as JSON."`
 }
 
-// ask has the running service answer, and prints the answer by print, or as JSON.
-func ask[T any](ctx context.Context, out output, a access, endpoint string, p params, wait time.Duration, print func(io.Writer, T)) error {
+// ask has the running service answer, and prints the answer by show, or as JSON.
+func ask[T any](ctx context.Context, out output, a access, endpoint string, p params, wait time.Duration, show func(io.Writer, T)) error {
 	text, err := a.request(ctx, endpoint, p, wait)
 	if err != nil {
 		return err
@@ -44,7 +44,7 @@ func ask[T any](ctx context.Context, out output, a access, endpoint string, p pa
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return fmt.Errorf("the answer can't be read: is the service of another version? %w", err)
 	}
-	print(out.stdout, answer)
+	show(out.stdout, answer)
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // type runs a command against the world's NATS server, and returns it once it ended.
@@ -159,6 +160,26 @@ func TestServiceSaysNo(t *testing.T) {
 	w.types(exitFailure, "show", unknownLog).says("a valid token is needed")
 	w.types(exitFailure, "show", unknownLog, "--api-token=hush").says("publish-reconciler: log " + unknownLog + ": no such log\n")
 	w.types(exitFailure, "list", "--before="+unknownLog, "--api-token=hush").says("publish-reconciler: before is " + unknownLog + ": ")
+}
+
+// What the service finds wrong with a request lies in the arguments, as if the command had found it.
+func TestBadRequestIsBadUsage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	nc := w.client()
+	_, err := nc.Subscribe("publish.api.status", func(msg *nats.Msg) {
+		answer := nats.NewMsg(msg.Reply)
+		answer.Header.Set("Nats-Service-Error-Code", "400")
+		answer.Header.Set("Nats-Service-Error", "from \u009b another version")
+		_ = nc.PublishMsg(answer)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	w.types(exitUsage, "status").says(`publish-reconciler: "from \u009b another version"` + "\n")
 }
 
 // A platform's words reach the terminal as words, whatever they hold.

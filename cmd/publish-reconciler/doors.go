@@ -79,7 +79,7 @@ func (d *natsDoors) answer(ctx context.Context, e endpoint, r micro.Request) {
 		err = r.Error(strconv.Itoa(known.status), known.Error(), encode(errorAnswer{known.Error()}))
 	}
 	if err != nil {
-		d.operator.logger.WarnContext(ctx, "answer not sent", "endpoint", e.name, "err", err)
+		d.operator.logger.DebugContext(ctx, "answer not sent", "endpoint", e.name, "err", err)
 	}
 }
 

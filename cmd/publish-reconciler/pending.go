@@ -37,8 +37,8 @@ type nextSweep struct {
 	Reason string    `json:"reason"`
 }
 
-func (*service) nextSweep(context.Context) (nextSweep, error) {
-	return nextSweep{time.Now().Add(time.Minute), "1m0s", "idle"}, nil
+func (*service) nextSweep(ctx context.Context) (nextSweep, error) {
+	return nextSweep{time.Now().Add(time.Minute), "1m0s", "idle"}, ctx.Err()
 }
 
 type pendingStore struct{ url string }

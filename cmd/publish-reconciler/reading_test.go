@@ -50,15 +50,12 @@ func TestList(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := w.serve()
-	var newestFirst []string
 	for i := range 7 {
 		status := []string{"failed", "success"}[i%2]
 		id := w.publish(fmt.Sprint(i), status, `{"reconciliation_reason":"`+[]string{"webhook_timeout", "webhook_confirmed"}[i%2]+`"}`, 0)
 		w.exec(`UPDATE publish_logs SET created_at = '2024-01-15T10:00:00Z'::timestamptz + $2 * interval '1 minute' WHERE id = $1`, id, i/2) // some at the same time
-		newestFirst = append(newestFirst, id)
 	}
-	rows := w.text(`SELECT string_agg(id::text, ' ' ORDER BY created_at DESC, id DESC) FROM publish_logs`)
-	newestFirst = strings.Fields(rows)
+	newestFirst := strings.Fields(w.text(`SELECT string_agg(id::text, ' ' ORDER BY created_at DESC, id DESC) FROM publish_logs`))
 	pages := map[string]func(before string, limit int) answer{
 		"HTTP": func(before string, limit int) answer {
 			return s.ask("GET", fmt.Sprintf("/publishing/logs?before=%s&limit=%d", before, limit), "")
