@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
@@ -197,7 +198,7 @@ func TestControlCharacters(t *testing.T) {
 		text := p.stdout.String()
 		contains(t, text, "ig_")
 		for _, r := range text {
-			if r != '\n' && hidden(r) {
+			if r != '\n' && !unicode.IsPrint(r) {
 				t.Errorf("%v prints %q in\n%q", args, r, text)
 			}
 		}
@@ -219,7 +220,7 @@ func TestVisibleJSON(t *testing.T) {
 		}
 		safe := visibleJSON(text)
 		var got map[string]string
-		if err := json.Unmarshal(safe, &got); err != nil || got[want] != want || strings.ContainsFunc(string(safe), hidden) {
+		if err := json.Unmarshal(safe, &got); err != nil || got[want] != want || strings.ContainsFunc(string(safe), func(r rune) bool { return !unicode.IsPrint(r) }) {
 			t.Errorf("%q is %q, %v", want, safe, err)
 		}
 	}
