@@ -13,7 +13,8 @@ type Backlog struct {
 	// Open counts the logs that have to be closed, Due those of them whose deadline has passed.
 	Open int `json:"open"`
 	Due  int `json:"due"`
-	// OldestUpdate is the earliest last update of an open log; nil when no open log has one.
+	// OldestUpdate is the earliest last update of an open log; nil when no open log has one. It leaves out
+	// what RFC 3339 can't say: infinity, and years of other than four digits.
 	OldestUpdate *time.Time `json:"oldest_update"`
 }
 
@@ -24,7 +25,7 @@ SELECT l.platform, count(*),
                            OR l.updated_at <= now() - coalesce((SELECT t.timeout
                                                                   FROM unnest($2::text[], $3::interval[]) AS t(platform, timeout)
                                                                  WHERE t.platform = l.platform), $1::interval)),
-       min(l.updated_at) FILTER (WHERE isfinite(l.updated_at))
+       min(l.updated_at) FILTER (WHERE l.updated_at BETWEEN '0001-01-02Z' AND '9999-12-30Z')
   FROM publish_logs l
  WHERE l.status IN ('processing', 'retry')
  GROUP BY l.platform

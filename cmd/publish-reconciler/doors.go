@@ -76,7 +76,7 @@ func (d *natsDoors) answer(ctx context.Context, e endpoint, r micro.Request) {
 		err = r.Respond(answer)
 	} else {
 		known := translate(err)
-		err = r.Error(strconv.Itoa(known.status), known.Error(), encode(errorAnswer{known.Error()}))
+		err = r.Error(strconv.Itoa(known.status), known.Error(), encodeError(known))
 	}
 	if err != nil {
 		d.operator.logger.DebugContext(ctx, "answer not sent", "endpoint", e.name, "err", err)

@@ -183,10 +183,17 @@ func writeError(w http.ResponseWriter, err error) {
 	if known.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
 	}
-	writeJSON(w, known.status, errorAnswer{known.Error()})
+	write(w, known.status, encodeError(known))
 }
 
-func writeJSON(w http.ResponseWriter, status int, value any) { write(w, status, encode(value)) }
+func writeJSON(w http.ResponseWriter, status int, value any) {
+	answer, err := encode(value)
+	if err != nil {
+		writeError(w, statusError{http.StatusInternalServerError, err})
+		return
+	}
+	write(w, status, answer)
+}
 
 func write(w http.ResponseWriter, status int, answer []byte) {
 	w.Header().Set("Content-Type", "application/json")

@@ -84,7 +84,11 @@ func (o *operator) do(ctx context.Context, e endpoint, p params) ([]byte, error)
 	if err != nil {
 		return nil, translate(err)
 	}
-	return encode(value), nil
+	answer, err := encode(value)
+	if err != nil {
+		return nil, statusError{http.StatusInternalServerError, err}
+	}
+	return answer, nil
 }
 
 // statusError is an error that is answered with a status, HTTP's.
@@ -135,15 +139,21 @@ func (o *operator) authorize(header string) error {
 	return nil
 }
 
-// encode is an answer's JSON.
-func encode(value any) []byte {
+// encode is an answer's JSON. It fails for what others wrote and JSON can't hold, such as the year 10000.
+func encode(value any) ([]byte, error) {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(value); err != nil {
-		panic(err) // the answers are made of what JSON can hold
+		return nil, fmt.Errorf("the answer can't be written: %w", err)
 	}
-	return text.Bytes()
+	return text.Bytes(), nil
+}
+
+// encodeError is the JSON of every answer that is an error.
+func encodeError(err statusError) []byte {
+	text, _ := encode(errorAnswer{err.Error()}) // a string is always JSON
+	return text
 }
 
 // reconcile sweeps now, and answers when it is done.
@@ -214,7 +224,10 @@ func (o *operator) list(ctx context.Context, p params) (any, error) {
 	answer := logsAnswer{Logs: []json.RawMessage{}}
 	size := 0
 	for i, row := range rows {
-		encoded := encode(row)
+		encoded, err := encode(row)
+		if err != nil {
+			return nil, statusError{http.StatusInternalServerError, fmt.Errorf("log %s: %w", row.ID, err)}
+		}
 		if size += len(encoded); size > maxPage && i > 0 {
 			rows, more = rows[:i], true
 			break
