@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,14 +26,26 @@ const (
 // sent. With jetstream.WithMsgID a webhook that is handed in again within two minutes is stored once.
 // Without a deadline in ctx it waits five seconds for JetStream's answer.
 func PublishWebhook(ctx context.Context, js jetstream.Publisher, platform string, body []byte, opts ...jetstream.PublishOpt) error {
-	webhook, err := DecodeWebhook(WebhookSubject(platform), body)
+	msg, err := WebhookMessage(platform, body)
 	if err != nil {
 		return err
 	}
-	if _, err := js.Publish(ctx, WebhookSubject(webhook.Platform), body, opts...); err != nil {
-		return fmt.Errorf("publish webhook of %s: %w", webhook.Platform, err)
+	if _, err := js.PublishMsg(ctx, msg, opts...); err != nil {
+		return fmt.Errorf("publish webhook of %s: %w", strings.TrimPrefix(msg.Subject, prefixWebhook), err)
 	}
 	return nil
+}
+
+// WebhookMessage is the message that [PublishWebhook] publishes, for producers that publish many at once or
+// want JetStream's answer. The error is a [*DecodeError].
+func WebhookMessage(platform string, body []byte) (*nats.Msg, error) {
+	webhook, err := DecodeWebhook(WebhookSubject(platform), body)
+	if err != nil {
+		return nil, err
+	}
+	msg := nats.NewMsg(WebhookSubject(webhook.Platform))
+	msg.Data = body
+	return msg, nil
 }
 
 // ScheduleCheck has the log checked at the given moment, by the NATS server's clock. It takes the place of

@@ -37,6 +37,7 @@ const (
 	prefixDead          = "publish.dead."
 	prefixEvent         = "publish.event."
 	prefixProbe         = "publish.probe."
+	prefixAPI           = "publish.api."
 )
 
 // Kind names what a message asks for; it is the last token of its dead letter's subject.
@@ -58,6 +59,9 @@ func CheckSubject(logID uuid.UUID) string { return prefixCheck + logID.String() 
 
 // ScheduleCheckSubject holds a log's one pending check: JetStream keeps one schedule a subject.
 func ScheduleCheckSubject(logID uuid.UUID) string { return prefixScheduleCheck + logID.String() }
+
+// APISubject is where the service answers operators' requests, one subject for each endpoint.
+func APISubject(endpoint string) string { return prefixAPI + endpoint }
 
 // DeadSubject is where a message of this kind goes that can never be processed.
 func DeadSubject(kind Kind) string { return prefixDead + string(kind) }

@@ -1,40 +1,49 @@
 package main
 
 import (
-	"cmp"
-	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
-	"strings"
+	"strconv"
 	"time"
 
-	"publish-reconciler/reconciler"
-	"publish-reconciler/streams"
+	"github.com/nats-io/nats.go"
 )
 
-const (
-	// maxBody limits what a request may bring.
-	maxBody = 256 << 10
-	// defaultSince is a reconcile's window when the request names none.
-	defaultSince = 10 * time.Minute
-	// readyTimeout limits one look at Postgres.
-	readyTimeout = 2 * time.Second
-)
+// retryAfter is when a request that was answered with 503 may come again, in seconds.
+const retryAfter = 5
 
-// handler serves the operators' requests.
-func (s *service) handler() http.Handler {
+// route is where HTTP has an endpoint, and where its parameters stand there.
+type route struct {
+	pattern     string
+	endpoint    string
+	query, body bool
+}
+
+var routes = []route{
+	{pattern: "POST /publishing/reconcile", endpoint: "reconcile", query: true, body: true},
+	{pattern: "POST /publishing/logs/{" + paramLogID + "}/override", endpoint: "override", body: true},
+	{pattern: "GET /publishing/logs/{" + paramLogID + "}", endpoint: "log"},
+	{pattern: "GET /publishing/logs", endpoint: "logs", query: true},
+	{pattern: "GET /publishing/status", endpoint: "status"},
+}
+
+// handler serves the operators' requests, and webhooks.
+func (o *operator) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
-	mux.HandleFunc("GET /readyz", s.serveReady)
-	mux.Handle("POST /publishing/reconcile", s.authorized(s.serveReconcile))
+	mux.HandleFunc("GET /readyz", o.serveReady)
+	mux.Handle("POST /publishing/webhooks/{platform}", o.authorized(o.serveWebhook))
+	endpoints := make(map[string]endpoint)
+	for _, e := range o.endpoints() {
+		endpoints[e.name] = e
+	}
+	for _, r := range routes {
+		mux.Handle(r.pattern, o.authorized(o.serveEndpoint(endpoints[r.endpoint], r)))
+	}
 	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := mux.Handler(r); pattern == "" {
 			w = &refusal{ResponseWriter: w, request: r}
@@ -54,113 +63,141 @@ func (r *refusal) WriteHeader(status int) {
 	if status == http.StatusMethodNotAllowed {
 		text = "%s is not allowed at %s"
 	}
-	writeError(r.ResponseWriter, status, fmt.Errorf(text, r.request.Method, r.request.URL.Path))
+	writeError(r.ResponseWriter, statusError{status, fmt.Errorf(text, r.request.Method, r.request.URL.Path)})
 }
 
 func (r *refusal) Write(text []byte) (int, error) { return len(text), nil }
 
 // serveReady tells whether Postgres, NATS and the consumers work: 200 when all do, else 503.
-func (s *service) serveReady(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-	defer cancel()
-	_, postgres := s.store.Now(ctx)
-	var nats error
-	if !s.nc.IsConnected() {
-		nats = fmt.Errorf("not connected to %s", redactNATS(s.cfg.natsURL))
-	}
-	status, parts := http.StatusOK, map[string]string{}
-	for name, err := range map[string]error{"postgres": postgres, "nats": nats, "consumers": s.consumer.Ready()} {
-		parts[name] = "ok"
-		if err != nil {
-			status, parts[name] = http.StatusServiceUnavailable, err.Error()
-		}
+func (o *operator) serveReady(w http.ResponseWriter, r *http.Request) {
+	parts, all := o.ready(r.Context())
+	status := http.StatusOK
+	if !all {
+		status = http.StatusServiceUnavailable
 	}
 	writeJSON(w, status, parts)
 }
 
-// serveReconcile sweeps now, and answers when it is done.
-func (s *service) serveReconcile(w http.ResponseWriter, r *http.Request) {
-	since, status, err := readSince(r)
-	if err != nil {
-		writeError(w, status, err)
-		return
+func (o *operator) serveEndpoint(e endpoint, route route) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		p, err := readParams(r, e, route)
+		if err != nil {
+			writeError(w, badRequest(err))
+			return
+		}
+		if e.long {
+			// A large backlog takes longer than other answers may.
+			if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
+				writeError(w, err)
+				return
+			}
+		}
+		answer, err := o.do(r.Context(), e, p)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		write(w, http.StatusOK, answer)
 	}
-	// A large backlog takes longer than other answers may.
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Time{}); err != nil {
-		writeError(w, http.StatusInternalServerError, err)
-		return
-	}
-	result, err := s.reconciler.Sweep(r.Context(), reconciler.SweepRequest{Since: since, Trigger: reconciler.TriggerAPI})
-	if err != nil {
-		s.logger.WarnContext(r.Context(), "reconcile broke off", "total_checked", result.TotalChecked, "err", err)
-		writeError(w, http.StatusServiceUnavailable, fmt.Errorf("broke off after %d logs: %w", result.TotalChecked, err))
-		return
-	}
-	writeJSON(w, http.StatusOK, result)
 }
 
-// readSince reads the window from the query, else from a JSON body as publish.sweep has it. Status goes with
-// an error.
-func readSince(r *http.Request) (since time.Duration, status int, err error) {
+// readParams reads what the path, the query and the body of a request name.
+func readParams(r *http.Request, e endpoint, route route) (params, error) {
+	p := params{}
+	var inQuery, inBody []string
+	for _, name := range e.params {
+		if value := r.PathValue(name); value != "" {
+			p[name] = value
+			continue
+		}
+		if route.query {
+			inQuery = append(inQuery, name)
+		}
+		if route.body {
+			inBody = append(inBody, name)
+		}
+	}
+	if route.body {
+		body, err := readBody(r)
+		if err != nil {
+			return nil, err
+		}
+		if err := p.addJSON(body, inBody); err != nil {
+			return nil, err
+		}
+	}
+	return p, p.addQuery(r.URL.RawQuery, inQuery)
+}
+
+func readBody(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(r.Body)
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, errTooLarge
+	}
 	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return 0, http.StatusRequestEntityTooLarge, fmt.Errorf("the body is too large: it must be at most %d bytes", maxBody)
-		}
-		return 0, http.StatusBadRequest, fmt.Errorf("read the body: %w", err)
+		return nil, fmt.Errorf("read the body: %w", err)
 	}
-	if len(body) > 0 && !json.Valid(body) {
-		return 0, http.StatusUnsupportedMediaType, errors.New("the body is not JSON")
-	}
-	sweep, err := streams.DecodeSweep(body)
-	if err != nil {
-		return 0, http.StatusBadRequest, err
-	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return 0, http.StatusBadRequest, fmt.Errorf("the query can't be read: %w", err)
-	}
-	for name := range query {
-		if name != "since_minutes" {
-			return 0, http.StatusBadRequest, fmt.Errorf("parameter %q is not known: only since_minutes is", name)
-		}
-	}
-	values := query["since_minutes"]
-	switch {
-	case len(values) > 1, len(values) == 1 && sweep.Since > 0:
-		return 0, http.StatusBadRequest, errors.New("since_minutes is given more than once")
-	case len(values) == 1:
-		since, err = streams.ParseSinceMinutes(values[0])
-	default:
-		since = cmp.Or(sweep.Since, defaultSince)
-	}
-	return since, http.StatusBadRequest, err
+	return body, nil
 }
 
-// authorized wants the API token, if there is one.
-func (s *service) authorized(next http.HandlerFunc) http.Handler {
-	want := sha256.Sum256([]byte(s.cfg.apiToken))
+// serveWebhook answers once JetStream has stored the webhook.
+func (o *operator) serveWebhook(w http.ResponseWriter, r *http.Request) {
+	body, err := readBody(r)
+	if err == nil {
+		err = params{}.addQuery(r.URL.RawQuery, nil)
+	}
+	if err != nil {
+		writeError(w, badRequest(err))
+		return
+	}
+	stored, err := o.storeWebhook(r.Context(), webhook{
+		platform:    r.PathValue(paramPlatform),
+		body:        body,
+		contentType: r.Header.Get("Content-Type"),
+		messageID:   r.Header.Get(nats.MsgIdHdr),
+	})
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	writeJSON(w, http.StatusAccepted, stored)
+}
+
+func (o *operator) authorized(next http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(strings.TrimSpace(token))) // equal lengths, so that time tells nothing
-		if s.cfg.apiToken != "" && (!strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) == 0) {
+		if err := o.authorize(r.Header.Get("Authorization")); err != nil {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			writeError(w, http.StatusUnauthorized, errors.New("a valid token is needed: Authorization: Bearer …"))
+			writeError(w, err)
 			return
 		}
 		next(w, r)
 	})
 }
 
-func writeError(w http.ResponseWriter, status int, err error) {
-	writeJSON(w, status, map[string]string{"error": err.Error()})
+type errorAnswer struct {
+	Error string `json:"error"`
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	known := translate(err)
+	if known.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	write(w, known.status, encodeError(known))
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) {
+	answer, err := encode(value)
+	if err != nil {
+		writeError(w, statusError{http.StatusInternalServerError, err})
+		return
+	}
+	write(w, status, answer)
+}
+
+func write(w http.ResponseWriter, status int, answer []byte) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(value) // the client went away
+	_, _ = w.Write(answer)
 }

@@ -10,9 +10,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"publish-reconciler/reconciler"
 )
 
 // Exit statuses.
@@ -34,6 +37,11 @@ type commands struct {
 	Dev         devCommand         `cmd:"" help:"Everything on one machine: an embedded NATS server, a private Postgres, and the service."`
 	Run         runCommand         `cmd:"" help:"The service."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database schema up to date."`
+	Reconcile   reconcileCommand   `cmd:"" help:"Have the running service sweep now."`
+	Override    overrideCommand    `cmd:"" help:"Set a log's status by hand."`
+	Show        showCommand        `cmd:"" help:"One log, its history, and why it is in its state."`
+	List        listCommand        `cmd:"" help:"Logs, newest first."`
+	Status      statusCommand      `cmd:"" help:"Whether all is well, and what is open."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
@@ -67,7 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	parser, err := kong.New(&cli,
 		kong.Name("publish-reconciler"),
 		kong.Description("Closes every publish log: success once the platform confirmed, failed once its deadline passed."),
-		kong.Vars{"version": version(), "nats_url": natsURLDefault, "http_addr": httpAddrDefault},
+		tagVariables(),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 	)
@@ -95,6 +103,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	default:
 		fmt.Fprintf(stderr, "publish-reconciler: %s\n", err)
 		return exitFailure
+	}
+}
+
+// tagVariables are what the struct tags name.
+func tagVariables() kong.Vars {
+	return kong.Vars{
+		"version":    version(),
+		"nats_url":   natsURLDefault,
+		"http_addr":  httpAddrDefault,
+		"list_limit": strconv.Itoa(reconciler.DefaultListed),
 	}
 }
 

@@ -148,7 +148,7 @@ func (p *program) says(text string) {
 func parse(tb testing.TB, args ...string) commands {
 	tb.Helper()
 	var cli commands
-	parser, err := kong.New(&cli, kong.Vars{"version": "", "nats_url": natsURLDefault, "http_addr": httpAddrDefault})
+	parser, err := kong.New(&cli, tagVariables())
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -79,19 +79,25 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	return s, err
 }
 
-// serve runs until ctx ends, and stops in this order: messages, HTTP, NATS, Postgres. It calls ready once
-// messages are consumed.
+// serve runs until ctx ends, and stops in this order: requests over NATS, messages, HTTP, NATS, Postgres. It
+// calls ready once messages are consumed.
 func (s *service) serve(ctx context.Context, ready func()) error {
 	defer s.close()
+	group, ctx := errgroup.WithContext(ctx)
+	operator := &operator{
+		service: s,
+		rules:   pendingRules{s.reconciler, s.cfg.databaseURL},
+		logs:    pendingStore{s.cfg.databaseURL},
+		stop:    ctx.Done(),
+	}
 	server := &http.Server{
-		Handler:           s.handler(),
+		Handler:           operator.handler(),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
 	}
-	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)
@@ -99,7 +105,7 @@ func (s *service) serve(ctx context.Context, ready func()) error {
 		return nil
 	})
 	group.Go(func() error {
-		err := s.consume(ctx, ready)
+		err := s.consume(ctx, operator, ready)
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if server.Shutdown(closing) != nil {
@@ -110,8 +116,9 @@ func (s *service) serve(ctx context.Context, ready func()) error {
 	return group.Wait()
 }
 
-// consume waits for Postgres and NATS, makes sure that both are as they should be, and consumes.
-func (s *service) consume(ctx context.Context, ready func()) error {
+// consume waits for Postgres and NATS, makes sure that both are as they should be, answers requests over NATS
+// and consumes.
+func (s *service) consume(ctx context.Context, operator *operator, ready func()) error {
 	err := await(ctx, s.logger, "postgres", func(ctx context.Context) error {
 		if _, err := s.store.Now(ctx); err != nil {
 			return final(err, isRefusedLogin(err))
@@ -135,13 +142,25 @@ func (s *service) consume(ctx context.Context, ready func()) error {
 	case err != nil:
 		return err
 	}
+	doors, err := operator.openNATS(ctx)
+	if err != nil {
+		return err
+	}
+	defer doors.close(ctx)
+	// Messages are consumed until the last request is answered.
+	consuming, stopConsuming := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopConsuming()
+	defer context.AfterFunc(ctx, func() {
+		doors.close(ctx)
+		stopConsuming()
+	})()
 	watch, cancel := context.WithCancel(ctx)
 	var announcing sync.WaitGroup
 	announcing.Go(func() { s.announce(watch, ready) })
 	defer announcing.Wait()
 	defer cancel()
 	stopRelay := s.startRelay(ctx)
-	err = s.consumer.Run(ctx)
+	err = s.consumer.Run(consuming)
 	stopRelay() // after the last commit, so that its events go out too
 	s.logger.InfoContext(ctx, "stopped")
 	return err

@@ -30,9 +30,14 @@ type settings struct {
 	logSettings      `embed:""`
 }
 
+// natsAccess is what the service and the commands that ask it have in common.
+type natsAccess struct {
+	NATSURL   string `name:"nats-url" env:"NATS_URL" default:"${nats_url}" help:"NATS servers, separated by commas."`
+	NATSCreds string `name:"nats-creds" env:"NATS_CREDS" help:"Credentials file for NATS."`
+}
+
 type natsSettings struct {
-	NATSURL        string `name:"nats-url" env:"NATS_URL" default:"${nats_url}" help:"NATS servers, separated by commas."`
-	NATSCreds      string `name:"nats-creds" env:"NATS_CREDS" help:"Credentials file for NATS."`
+	natsAccess     `embed:""`
 	StreamReplicas string `name:"stream-replicas" env:"STREAM_REPLICAS" default:"1" help:"NATS servers that keep each stream: 1 or 3."`
 	ManageStreams  string `name:"manage-streams" env:"MANAGE_STREAMS" default:"true" help:"Create and update streams and consumers; false: only verify them."`
 }
@@ -43,7 +48,7 @@ type databaseSettings struct {
 
 type httpSettings struct {
 	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:"${http_addr}" help:"Where HTTP is served; beyond loopback only with an API token."`
-	APIToken string `name:"api-token" env:"API_TOKEN" help:"What HTTP requests must bring as a bearer token."`
+	APIToken string `name:"api-token" env:"API_TOKEN" help:"What requests must bring as a bearer token."`
 }
 
 type ruleSettings struct {
@@ -152,6 +157,12 @@ func (s settings) config() (config, error) {
 		events:        oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
 		log:           s.logSettings.read(&f),
 	}
+	s.natsAccess.check(&f)
+	s.httpSettings.check(&f)
+	return c, f.err()
+}
+
+func (s natsAccess) check(f *faults) {
 	for server := range strings.SplitSeq(s.NATSURL, ",") {
 		if u, err := url.Parse(strings.TrimSpace(server)); err != nil || u.Host == "" || passwordBeyondHost(server) || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
 			f.add("nats-url", "NATS_URL", redactNATS(s.NATSURL), "URLs such as nats://host:4222, separated by commas")
@@ -165,8 +176,6 @@ func (s settings) config() (config, error) {
 			_ = file.Close()
 		}
 	}
-	s.httpSettings.check(&f)
-	return c, f.err()
 }
 
 // token is without the line's end that a file or a secret store may have left on it.
