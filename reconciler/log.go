@@ -37,6 +37,9 @@ const (
 	ReasonNotDue           Reason = "not_due"
 	ReasonNotStarted       Reason = "not_started"
 	ReasonAlreadyFinal     Reason = "already_final"
+	ReasonPlatformHold     Reason = "platform_hold"
+	ReasonProbeUnclear     Reason = "probe_unclear"
+	ReasonOverridden       Reason = "overridden"
 )
 
 // Trigger is what made the service look at a log.
@@ -120,6 +123,8 @@ const (
 	EventWebhookReceived EventType = "publish_webhook_received"
 	EventReconciled      EventType = "publish_reconciled"
 	EventSkipped         EventType = "publish_reconcile_skipped"
+	EventExtended        EventType = "publish_deadline_extended"
+	EventOverridden      EventType = "publish_overridden"
 )
 
 // Event is one line of a log's history, to be added to the ledger.
