@@ -45,8 +45,8 @@ type Platform struct {
 	HoldEnded bool
 }
 
-// held tells whether the platform's hold is on.
-func (p Platform) held(now time.Time) bool {
+// Held tells whether the platform's hold is on.
+func (p Platform) Held(now time.Time) bool {
 	return p.Hold != nil && !p.returned() && now.Before(p.Hold.Until)
 }
 
@@ -96,7 +96,7 @@ func (r *Reconciler) holds(ctx context.Context, due map[string]int) (map[string]
 		holds, changes = make(map[string]*Hold), nil
 		for _, p := range platforms {
 			switch {
-			case p.held(now):
+			case p.Held(now):
 				holds[p.Name] = p.Hold
 			case p.goneQuiet(due[p.Name], now):
 				hold := Hold{Platform: p.Name, Since: now.UTC(), Until: now.Add(r.policy.HoldMax).UTC()}

@@ -134,6 +134,8 @@ func TestProperties(t *testing.T) {
 		"nothing stays open past its deadline":      nothingStaysOpenPastItsDeadline,
 		"clear evidence stays clear":                clearEvidenceStaysClear,
 		"a payload sets none of the service's keys": aPayloadSetsNoneOfTheServicesKeys,
+		"explain has a sentence for everything":     explainHasASentenceForEverything,
+		"explain foretells what is decided":         explainForetellsWhatIsDecided,
 	}
 	for name, property := range properties {
 		t.Run(name, rapid.MakeCheck(property))

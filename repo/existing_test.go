@@ -78,7 +78,7 @@ func TestMigrateExtendsThePublishersTable(t *testing.T) {
 		"created_at timestamp with time zone not null now()",
 	})
 	equal(t, "indexes", w.indexes("publish_logs"),
-		[]string{"publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx", "publishers_idx"})
+		[]string{"publish_logs_created_idx", "publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx", "publishers_idx"})
 }
 
 func TestPublishersTableWorks(t *testing.T) {

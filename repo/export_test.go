@@ -9,3 +9,6 @@ const (
 
 // MigrationsLock is the advisory lock of whoever migrates.
 const MigrationsLock = migrationsLock
+
+// ListSQL is the statement of a list's page.
+var ListSQL = listSQL

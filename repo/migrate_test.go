@@ -3,6 +3,7 @@ package repo_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +51,9 @@ func TestMigrateFreshAndAgain(t *testing.T) {
 		}
 	}
 	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_platform_silence", "publish_platforms", "publish_reconciler_migrations"})
-	equal(t, "indexes", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx"})
+	equal(t, "indexes", w.indexes("publish_logs"), []string{
+		"publish_logs_created_idx", "publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx",
+	})
 	equal(t, "rows after migrating again", one[int](w, `SELECT count(*) FROM publish_logs`), 1)
 }
 
@@ -67,8 +70,9 @@ func TestMigrateFiveAtOnce(t *testing.T) {
 	if err := repo.CheckSchema(t.Context(), w.url); err != nil {
 		t.Error(err)
 	}
-	equal(t, "each migration is recorded once",
-		column[int64](w, `SELECT version_id FROM publish_reconciler_migrations ORDER BY 1`), []int64{0, 1, 2})
+	equal(t, "each migration is recorded once", one[string](w, `
+		SELECT concat_ws(' ', count(*) = count(DISTINCT version_id), max(version_id)) FROM publish_reconciler_migrations`),
+		fmt.Sprintf("t %d", latest))
 }
 
 func TestMigrateWaitsForWhoeverMigrates(t *testing.T) {
@@ -101,14 +105,17 @@ func TestMigrateRebuildsAnInterruptedIndex(t *testing.T) {
 	w.exec(`CREATE TABLE publish_logs (id uuid PRIMARY KEY, platform text NOT NULL, status text NOT NULL, external_post_id text)`)
 	w.exec(`INSERT INTO publish_logs SELECT gen_random_uuid(), 'instagram', 'processing', 'same' FROM generate_series(1, 2)`)
 	// What fails half-way is left behind just as what was interrupted.
-	_, err := w.db.Exec(t.Context(), `CREATE UNIQUE INDEX CONCURRENTLY publish_logs_post_idx ON publish_logs (platform, external_post_id)`)
-	if err == nil {
-		t.Fatal("a unique index over duplicates was built")
+	for _, index := range []string{"publish_logs_post_idx", "publish_logs_created_idx"} {
+		if _, err := w.db.Exec(t.Context(), `CREATE UNIQUE INDEX CONCURRENTLY `+index+` ON publish_logs (platform, external_post_id)`); err == nil {
+			t.Fatal("a unique index over duplicates was built")
+		}
 	}
 	equal(t, "valid indexes before", w.indexes("publish_logs"), []string{"publish_logs_pkey"})
 	w.migrate()
-	equal(t, "valid indexes after", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx"})
-	equal(t, "unique", one[bool](w, `SELECT indisunique FROM pg_index WHERE indexrelid = 'publish_logs_post_idx'::regclass`), false)
+	equal(t, "valid indexes after", w.indexes("publish_logs"), []string{
+		"publish_logs_created_idx", "publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx",
+	})
+	equal(t, "unique", one[int](w, `SELECT count(*) FROM pg_index WHERE indrelid = 'publish_logs'::regclass AND indisunique`), 1)
 }
 
 func TestCheckSchema(t *testing.T) {
@@ -119,16 +126,16 @@ func TestCheckSchema(t *testing.T) {
 	}{
 		"never migrated": {
 			func(*world) {},
-			`the database schema is version 0, older than this program's 2: run "publish-reconciler migrate" to bring it up to date`,
+			fmt.Sprintf(`the database schema is version 0, older than this program's %d: run "publish-reconciler migrate" to bring it up to date`, latest),
 		},
 		"older": {func(w *world) {
 			w.migrate()
-			w.exec(`DELETE FROM publish_reconciler_migrations WHERE version_id = 2`)
-		}, `the database schema is version 1, older than this program's 2: run "publish-reconciler migrate" to bring it up to date`},
+			w.exec(`DELETE FROM publish_reconciler_migrations WHERE version_id > 1`)
+		}, fmt.Sprintf(`the database schema is version 1, older than this program's %d: run "publish-reconciler migrate" to bring it up to date`, latest)},
 		"newer": {func(w *world) {
 			w.migrate()
 			w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (7, true)`)
-		}, `the database schema is version 7, newer than this program's 2: start the release of publish-reconciler that migrated it, or a later one`},
+		}, fmt.Sprintf(`the database schema is version 7, newer than this program's %d: start the release of publish-reconciler that migrated it, or a later one`, latest)},
 		"equal": {(*world).migrate, ""},
 	}
 	for name, tt := range tests {
@@ -157,7 +164,7 @@ func TestMigrateLeavesANewerSchemaAlone(t *testing.T) {
 		t.Fatalf("error %v, want a SchemaError", err)
 	}
 	equal(t, "what it found", *schemaError, repo.SchemaError{Found: 7, Needed: latest})
-	equal(t, "indexes", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey"})
+	equal(t, "the index that is missing", slices.Contains(w.indexes("publish_logs"), "publish_logs_post_idx"), false)
 }
 
 func TestPoolParametersInTheURL(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
 )
 
@@ -111,6 +112,48 @@ func TestThePlansOfLocks(t *testing.T) {
 			for mode, plan := range plans {
 				notIn(t, fmt.Sprintf("%s, %s, %d parked", name, mode, parked), plan, "Seq Scan on publish_logs")
 			}
+		}
+	}
+}
+
+func TestThePlansOfLists(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.fill(100_000, 20)
+	w.exec(`UPDATE publish_logs SET created_at = updated_at`)
+	w.exec(`VACUUM ANALYZE publish_logs`)
+	cursor := one[uuid.UUID](w, `SELECT id FROM publish_logs ORDER BY created_at OFFSET 50000 LIMIT 1`)
+	tests := map[string]struct {
+		filter reconciler.Filter
+		index  string
+		never  []string
+	}{
+		"unfiltered":              {reconciler.Filter{}, "publish_logs_created_idx", []string{"Sort", "Seq Scan"}},
+		"a platform":              {reconciler.Filter{Platform: "tiktok"}, "publish_logs_created_idx", []string{"Sort", "Seq Scan"}},
+		"beyond a log":            {reconciler.Filter{BeforeID: cursor}, "publish_logs_created_idx", []string{"Sort", "Seq Scan"}},
+		"beyond a moment":         {reconciler.Filter{Before: time.Now().Add(-24 * time.Hour)}, "publish_logs_created_idx", []string{"Sort", "Seq Scan"}},
+		"a platform beyond a log": {reconciler.Filter{Platform: "tiktok", BeforeID: cursor}, "publish_logs_created_idx", []string{"Sort", "Seq Scan"}},
+		"few that are open":       {reconciler.Filter{Status: reconciler.StatusProcessing}, "publish_logs_open_idx", []string{"Seq Scan", "created_idx"}},
+		"fewer that are in retry": {reconciler.Filter{Status: reconciler.StatusRetry}, "publish_logs_open_idx", []string{"Seq Scan", "created_idx"}},
+		"open and a reason": {
+			reconciler.Filter{Status: reconciler.StatusProcessing, Reason: "webhook_unclear"}, "publish_logs_open_idx", []string{"Seq Scan", "created_idx"},
+		},
+	}
+	for name, tt := range tests {
+		for _, limit := range []int{reconciler.DefaultListed, reconciler.MaxListed} {
+			sql, args := repo.ListSQL(tt.filter, limit+1)
+			for i, arg := range args {
+				if id, ok := arg.(uuid.UUID); ok {
+					args[i] = id.String()
+				}
+			}
+			plan := w.plans(sql, args...)["force_custom_plan"] // what List asks for
+			// Below stands how the reason of one log is found: that sorts its few events.
+			plan, _, _ = strings.Cut(plan, "SubPlan")
+			if !strings.Contains(plan, tt.index) {
+				t.Errorf("%s, limit %d, does not use %s:\n%s", name, limit, tt.index, plan)
+			}
+			notIn(t, fmt.Sprintf("%s, limit %d,", name, limit), plan, tt.never...)
 		}
 	}
 }

@@ -64,9 +64,11 @@ INSERT INTO publish_platforms (platform)
 SELECT name FROM unnest($1::text[]) AS name ORDER BY name
     ON CONFLICT DO NOTHING`
 
+	platformColumns = `p.platform, p.confirmed_at, p.held_since, p.held_until, p.hold_ended`
+
 	// lockPlatformsSQL counts whole minutes: the window reaches back at least as far as it says.
 	lockPlatformsSQL = `
-SELECT p.platform, p.confirmed_at, p.held_since, p.held_until, p.hold_ended,
+SELECT ` + platformColumns + `,
        (SELECT coalesce(sum(s.logs), 0)::int
           FROM publish_platform_silence s
          WHERE s.platform = p.platform AND s.minute >= date_trunc('minute', now() - $2::interval)),
@@ -140,6 +142,42 @@ func (s *Store) Platforms(ctx context.Context, platforms []string, window time.D
 	return nil
 }
 
+const holdsSQL = `
+SELECT ` + platformColumns + `, 0, now()
+  FROM publish_platforms p
+ WHERE p.held_until > now()
+ ORDER BY p.platform`
+
+// Holds are the holds that are on now.
+func (s *Store) Holds(ctx context.Context) ([]reconciler.Hold, error) {
+	ctx, cancel := s.limit(ctx, "look for holds")
+	defer cancel()
+	rows, err := s.pool.Query(ctx, holdsSQL)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	holds, err := collectHolds(rows)
+	if err != nil {
+		return nil, translate(ctx, err)
+	}
+	return holds, nil
+}
+
+// collectHolds are the holds that are on, of the platforms in the rows.
+func collectHolds(rows pgx.Rows) ([]reconciler.Hold, error) {
+	var now time.Time
+	platforms, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconciler.Platform, error) {
+		return scanPlatform(row, &now)
+	})
+	holds := []reconciler.Hold{}
+	for _, p := range platforms {
+		if p.Held(now) {
+			holds = append(holds, *p.Hold)
+		}
+	}
+	return holds, err
+}
+
 func scanPlatform(row pgx.CollectableRow, now *time.Time) (reconciler.Platform, error) {
 	var p reconciler.Platform
 	var confirmed, since, until *time.Time
@@ -150,7 +188,7 @@ func scanPlatform(row pgx.CollectableRow, now *time.Time) (reconciler.Platform, 
 		p.ConfirmedAt = *confirmed
 	}
 	if since != nil && until != nil {
-		p.Hold = &reconciler.Hold{Platform: p.Name, Since: *since, Until: *until}
+		p.Hold = &reconciler.Hold{Platform: p.Name, Since: since.UTC(), Until: until.UTC()}
 	}
 	return p, nil
 }

@@ -162,6 +162,10 @@ func (o *operator) reconcile(ctx context.Context, p params) (any, error) {
 	if err != nil {
 		return nil, badRequest(err)
 	}
+	// Webhooks wait there, and nobody can be asked: silence says nothing.
+	if err := o.connected(); err != nil {
+		return nil, err
+	}
 	result, err := o.rules.Sweep(ctx, reconciler.SweepRequest{Since: since, Trigger: reconciler.TriggerAPI, Stop: o.stop})
 	if err != nil {
 		o.logger.WarnContext(ctx, "reconcile broke off", "total_checked", result.TotalChecked, "err", err)
@@ -186,7 +190,7 @@ func (o *operator) override(ctx context.Context, p params) (any, error) {
 	}
 	change, err := o.rules.Override(ctx, override)
 	if err != nil {
-		return nil, fmt.Errorf("override log %s: %w", override.LogID, err)
+		return nil, err
 	}
 	return overrideAnswer{change.LogID, change.From, change.To, override.Actor, override.Note, change.Time}, nil
 }
@@ -200,7 +204,16 @@ func (o *operator) log(ctx context.Context, p params) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("log %s: %w", id, err)
 	}
-	return newLogAnswer(view, o.cfg.policy), nil
+	if o.cfg.policy.HoldMax == 0 {
+		view.Hold = nil // one that is left from when logs were held
+	}
+	return logAnswer{view, o.cfg.policy.Explain(view)}, nil
+}
+
+// logAnswer is one log with all that is known about it, flat.
+type logAnswer struct {
+	reconciler.View
+	Explanation reconciler.Explanation `json:"explanation"`
 }
 
 type logsAnswer struct {
@@ -244,6 +257,8 @@ type statusAnswer struct {
 	// Ready says of each part "ok", or what is wrong.
 	Ready     map[string]string `json:"ready"`
 	Platforms []repo.Backlog    `json:"platforms"`
+	// Holds are the platforms whose logs are held.
+	Holds     []reconciler.Hold `json:"holds"`
 	Parked    int               `json:"parked_webhooks"`
 	Dead      uint64            `json:"dead_letters"`
 	NextSweep nextSweep         `json:"next_sweep"`
@@ -256,6 +271,11 @@ func (o *operator) status(ctx context.Context, _ params) (any, error) {
 	var err error
 	if answer.Platforms, err = o.store.Backlogs(ctx, o.cfg.policy.DefaultTimeout, o.cfg.policy.Timeouts); err != nil {
 		return nil, err
+	}
+	if answer.Holds = []reconciler.Hold{}; o.cfg.policy.HoldMax > 0 {
+		if answer.Holds, err = o.store.Holds(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if answer.Parked, err = o.store.CountParked(ctx); err != nil {
 		return nil, err

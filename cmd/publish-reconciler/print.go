@@ -146,6 +146,9 @@ func printStatus(w io.Writer, s statusSeen) {
 	for _, part := range slices.Sorted(maps.Keys(s.Ready)) {
 		t.line(visible(part), visible(s.Ready[part]))
 	}
+	for _, hold := range s.Holds {
+		t.line("held", visible(hold.Platform)+" until "+moment(&hold.Until))
+	}
 	t.line("parked webhooks", strconv.Itoa(s.Parked))
 	t.line("dead letters", strconv.FormatUint(s.Dead, 10))
 	t.line("next sweep", moment(&s.NextSweep.At)+" "+visible(s.NextSweep.Reason))

@@ -86,8 +86,8 @@ func (s *service) serve(ctx context.Context, ready func()) error {
 	group, ctx := errgroup.WithContext(ctx)
 	operator := &operator{
 		service: s,
-		rules:   pendingRules{s.reconciler, s.cfg.databaseURL},
-		logs:    pendingStore{s.cfg.databaseURL},
+		rules:   s.reconciler,
+		logs:    s.store,
 		stop:    ctx.Done(),
 	}
 	server := &http.Server{
