@@ -53,7 +53,7 @@ func TestCommands(t *testing.T) {
 	w.types(exitOK, "show", silent, hush).looks(
 		`.*success.*`, ``,
 		`id +`+silent, `platform +instagram`, `external_post_id +ig 2`, `status +success`, `(?s:.*)`,
-		aTime+` +publish_reconciled +action=marked_failed reason=webhook_timeout timeout_minutes=20 trigger=api`,
+		aTime+` +publish_reconciled +action=marked_failed reason=webhook_timeout deadline=\S+ probe=no_responder timeout_minutes=20 trigger=api`,
 		aTime+` +publish_overridden +from=failed to=success (reason=\w+ )?actor=ana note="seen live" trigger=override`,
 	)
 	p = w.types(exitOK, "show", won, "--json", hush)

@@ -84,6 +84,30 @@ func allSettings(t *testing.T) []setting {
 			"one of accept, ignore",
 		},
 		{
+			"probe-timeout", "PROBE_TIMEOUT", func(c config) any { return c.probe.Timeout }, 2 * time.Second,
+			map[string]any{"10ms": 10 * time.Millisecond, "5s": 5 * time.Second},
+			[]string{"0s", "6s", "2"},
+			"a duration such as 10m, from 10ms to 5s",
+		},
+		{
+			"probe-rate", "PROBE_RATE", func(c config) any { return c.probe.Rate }, 10.0,
+			map[string]any{"30/m": 0.5, "1/h": 1.0 / 3600, "10000/s": 10_000.0, "0.25/s": 0.25},
+			[]string{"10", "0/s", "-1/s", "10001/s", "0.9/h", "10/d", "NaN/s", "/s", "ten/s"},
+			"a rate such as 10/s, 30/m or 100/h, from 1/h to 10000/s",
+		},
+		{
+			"outage-hold", "OUTAGE_HOLD", func(c config) any { return c.policy.HoldMax }, time.Duration(0),
+			map[string]any{"on": 2 * time.Hour, "off": time.Duration(0)},
+			[]string{"true", "2h"},
+			"one of off, on",
+		},
+		{
+			"outage-hold-max", "OUTAGE_HOLD_MAX", func(c config) any { return c.policy.HoldMax }, time.Duration(0),
+			map[string]any{"1m": time.Duration(0), "8760h": time.Duration(0)}, // they are not held
+			[]string{"59s", "8761h", "2"},
+			"a duration such as 10m, from 1m to 8760h",
+		},
+		{
 			"sweep-interval", "SWEEP_INTERVAL", func(c config) any { return c.sweepInterval }, time.Minute,
 			map[string]any{"1s": time.Second, "24h": 24 * time.Hour},
 			[]string{"999ms", "25h", "1"},
@@ -152,6 +176,15 @@ func TestSettings(t *testing.T) {
 				read(want)
 			}
 		})
+	}
+}
+
+func TestOutageHoldMax(t *testing.T) {
+	t.Parallel()
+	cli := parse(t, "run", "--database-url", aDatabase, "--outage-hold=on", "--outage-hold-max=30m")
+	cfg, err := cli.Run.config()
+	if err != nil || cfg.policy.HoldMax != 30*time.Minute {
+		t.Errorf("held for %s, %v", cfg.policy.HoldMax, err)
 	}
 }
 
