@@ -92,12 +92,13 @@ func NewProber(nc *nats.Conn, cfg ProbeConfig) *Prober {
 	}
 }
 
-// Listens tells whether it is worth asking: not for five seconds after nobody listened.
+// Listens tells whether it is worth asking: not for five seconds after nobody listened. While NATS is away it
+// is: see [Prober.Probe].
 func (p *Prober) Listens(platform string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known, there := p.platforms[platform]
-	return !there || !time.Now().Before(known.quiet)
+	return !there || !time.Now().Before(known.quiet) || !p.nc.IsConnected()
 }
 
 // Probe asks about all subjects at the same time, as far as each platform's rate has room. The others are
@@ -105,6 +106,12 @@ func (p *Prober) Listens(platform string) bool {
 // where it has to find out first whether somebody listens.
 func (p *Prober) Probe(ctx context.Context, subjects []reconciler.Subject) []reconciler.Probe {
 	probes := make([]reconciler.Probe, len(subjects))
+	if !p.nc.IsConnected() {
+		for i := range probes {
+			probes[i].Result = reconciler.ProbePostponed
+		}
+		return probes
+	}
 	open := make(map[string][]int)
 	for i, subject := range subjects {
 		known := false
@@ -196,13 +203,13 @@ func (p *Prober) room(subject reconciler.Subject) (reconciler.Probe, bool) {
 
 // ask sends one request and waits for its answer.
 func (p *Prober) ask(ctx context.Context, subject reconciler.Subject) reconciler.Probe {
-	if !p.nc.IsConnected() {
-		return reconciler.Probe{Result: reconciler.ProbePostponed}
-	}
 	request := streams.ProbeRequest{LogID: subject.LogID, ExternalPostID: subject.Post.ExternalPostID, Platform: subject.Post.Platform}
 	asked, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
 	reply, err := p.nc.RequestWithContext(asked, streams.ProbeSubject(subject.Post.Platform), request.Body())
+	if err != nil && !p.nc.IsConnected() {
+		return reconciler.Probe{Result: reconciler.ProbePostponed}
+	}
 	probe := p.read(ctx, request, reply, err)
 	p.learn(ctx, subject, probe)
 	return probe

@@ -223,17 +223,19 @@ func TestProbeRemembersForSweeps(t *testing.T) {
 // Without NATS no webhook comes either: nothing is known of a platform.
 func TestProbeWhileNATSIsAway(t *testing.T) {
 	t.Parallel()
-	a := newAsking(t, consumer.ProbeConfig{Timeout: time.Minute})
+	a := newAsking(t, consumer.ProbeConfig{Timeout: 5 * time.Second})
+	a.Probe(t.Context(), subjects("instagram", 1)) // nobody listens
+	answer(t, a.nats, "tiktok", silence)
+	midway := make(chan []reconciler.Probe, 1)
+	go func() { midway <- a.Probe(t.Context(), subjects("tiktok", 1)) }()
 	a.nats.Halt()
 	for deadline := time.Now().Add(soon); a.nc.IsConnected(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("still connected")
 		}
 	}
-	probes := a.Probe(t.Context(), subjects("instagram", 3))
-	for _, probe := range probes {
-		equal(t, "result", probe.Result, reconciler.ProbePostponed)
-	}
+	equal(t, "results", results(a.Probe(t.Context(), subjects("instagram", 3))), map[reconciler.ProbeResult]int{"postponed": 3})
+	equal(t, "one that was under way", results(<-midway), map[reconciler.ProbeResult]int{"postponed": 1})
 	if !a.Listens("instagram") {
 		t.Error("it says that nobody listens")
 	}

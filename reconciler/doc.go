@@ -4,6 +4,10 @@
 //	check  ───┼──▶ lock the logs ──▶ Decide(log, question, policy, now) ──▶ apply ──▶ outcome
 //	sweep  ───┘          └───────────────── one transaction ─────────────────┘
 //
+// A check or a sweep that finds a log due, and nothing clear about it, leaves that log alone at first. With no
+// row locked the platform is asked ([Prober]) and, where silence would fail the log, looked after for an outage
+// ([Hold]); then a second transaction locks the log again and decides it on what was found.
+//
 // The states of a log, and the reasons that move it:
 //
 //	            webhook_confirmed
@@ -16,6 +20,6 @@
 //	  │ retry_before_fail                 │
 //	  └────────────────▶ retry ───────────┘  (retry is open like processing: same ways out)
 //
-// A pending log is the publisher's and keeps its status. [Decide] is pure and total; [Reconciler] runs it
+// An override takes any status to success or failed. A pending log is the publisher's and keeps its status. [Decide] is pure and total; [Reconciler] runs it
 // over batches through a [Store]. The package knows neither NATS nor Postgres.
 package reconciler
