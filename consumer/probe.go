@@ -25,7 +25,7 @@ const (
 const (
 	// quietFor is how long a platform is not asked after nobody listened: a large sweep must not wait, and
 	// who begins to listen must not be missed for long.
-	quietFor = 5 * time.Second
+	quietFor = 3 * time.Second
 	// queueFor is how far ahead postponed probes are lined up; what has no place in the line is found by a
 	// later sweep.
 	queueFor = time.Minute
@@ -92,7 +92,7 @@ func NewProber(nc *nats.Conn, cfg ProbeConfig) *Prober {
 	}
 }
 
-// Listens tells whether it is worth asking: not for five seconds after nobody listened. While NATS is away it
+// Listens tells whether it is worth asking: not for three seconds after nobody listened. While NATS is away it
 // is: see [Prober.Probe].
 func (p *Prober) Listens(platform string) bool {
 	p.mu.Lock()

@@ -48,14 +48,17 @@ func (f *faults) retries(flag, variable, value string) map[string]int {
 		})
 }
 
-// rate reads how often something may happen, and returns it per second.
+// rate reads how often something may happen, and returns it per second. A number alone is per second too.
 func (f *faults) rate(flag, variable, value string) float64 {
 	const least, most = 1.0 / 3600, 10_000.0
 	number, unit, given := strings.Cut(value, "/")
+	if !given {
+		unit = "s"
+	}
 	per, known := map[string]float64{"s": 1, "m": 60, "h": 3600}[unit]
 	n, err := strconv.ParseFloat(number, 64)
 	n /= per
-	if !given || !known || err != nil || !(n >= least && n <= most) {
+	if !known || err != nil || !(n >= least && n <= most) {
 		f.add(flag, variable, value, "a rate such as 10/s, 30/m or 100/h, from 1/h to 10000/s")
 	}
 	return n

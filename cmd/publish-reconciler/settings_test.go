@@ -91,8 +91,8 @@ func allSettings(t *testing.T) []setting {
 		},
 		{
 			"probe-rate", "PROBE_RATE", func(c config) any { return c.probe.Rate }, 10.0,
-			map[string]any{"30/m": 0.5, "1/h": 1.0 / 3600, "10000/s": 10_000.0, "0.25/s": 0.25},
-			[]string{"10", "0/s", "-1/s", "10001/s", "0.9/h", "10/d", "NaN/s", "/s", "ten/s"},
+			map[string]any{"30/m": 0.5, "1/h": 1.0 / 3600, "10000/s": 10_000.0, "5": 5.0, "0.25/s": 0.25},
+			[]string{"10/", "0/s", "-1/s", "10001/s", "0.9/h", "10/d", "NaN/s", "/s", "ten/s"},
 			"a rate such as 10/s, 30/m or 100/h, from 1/h to 10000/s",
 		},
 		{
