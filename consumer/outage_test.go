@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -62,7 +61,7 @@ func (w *world) outage(r *replica, lose, restore func()) {
 
 func TestPostgresIsAway(t *testing.T) {
 	t.Parallel()
-	cfg := pgtest.Config{Dir: openDir(t), Port: freePort(t)}
+	cfg := pgtest.Config{Dir: openDir(t)} // no port that another could take meanwhile
 	server := startPostgres(t, cfg)
 	if err := server.CreateDatabase(t.Context(), "publish"); err != nil {
 		t.Fatal(err)
@@ -213,16 +212,6 @@ func openDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port
 }
 
 func startPostgres(t *testing.T, cfg pgtest.Config) *pgtest.Server {
