@@ -20,7 +20,7 @@ type Backlog struct {
 
 // backlogSQL reads the open logs alone, by the partial index publish_logs_open_idx.
 const backlogSQL = `
-SELECT l.platform, count(*),
+SELECT coalesce(l.platform, ''), count(*),
        count(*) FILTER (WHERE l.updated_at IS NULL
                            OR l.updated_at <= now() - coalesce((SELECT t.timeout
                                                                   FROM unnest($2::text[], $3::interval[]) AS t(platform, timeout)
@@ -28,8 +28,8 @@ SELECT l.platform, count(*),
        min(l.updated_at) FILTER (WHERE l.updated_at BETWEEN '0001-01-02Z' AND '9999-12-30Z')
   FROM publish_logs l
  WHERE l.status IN ('processing', 'retry')
- GROUP BY l.platform
- ORDER BY l.platform`
+ GROUP BY 1
+ ORDER BY 1`
 
 // Backlogs counts the open logs of each platform that has some, in the order of their names. Timeout holds
 // for platforms that timeouts does not name.

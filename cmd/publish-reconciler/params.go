@@ -201,7 +201,8 @@ var allStatuses = []string{
 	string(reconciler.StatusSuccess), string(reconciler.StatusFailed),
 }
 
-// filter reads what a list is to hold. Every fault is told.
+// filter reads what a list is to hold; an empty value, as forms send it, counts as not given. Every fault is
+// told.
 func (p params) filter() (reconciler.Filter, error) {
 	filter := reconciler.Filter{
 		Status:   reconciler.Status(p[paramStatus]),
@@ -213,16 +214,16 @@ func (p params) filter() (reconciler.Filter, error) {
 	fault := func(name, allowed string) {
 		faults = append(faults, fmt.Errorf("%s is %s: it must be %s", name, quote(p[name]), allowed))
 	}
-	if status, given := p[paramStatus]; given && !slices.Contains(allStatuses, status) {
+	if status := p[paramStatus]; status != "" && !slices.Contains(allStatuses, status) {
 		fault(paramStatus, "one of "+strings.Join(allStatuses, ", "))
 	}
-	if platform, given := p[paramPlatform]; given && !isText(platform, streams.MaxPlatformBytes) {
+	if platform := p[paramPlatform]; platform != "" && !isText(platform, streams.MaxPlatformBytes) {
 		fault(paramPlatform, fmt.Sprintf("1 to %d bytes of UTF-8", streams.MaxPlatformBytes))
 	}
-	if reason, given := p[paramReason]; given && !isWord(reason, maxReasonBytes) {
+	if reason := p[paramReason]; reason != "" && !isWord(reason, maxReasonBytes) {
 		fault(paramReason, fmt.Sprintf("one word of 1 to %d bytes, such as webhook_timeout", maxReasonBytes))
 	}
-	if before, given := p[paramBefore]; given {
+	if before := p[paramBefore]; before != "" {
 		var err error
 		if filter.BeforeID, err = parseUUID(before); err != nil {
 			if filter.Before, err = time.Parse(time.RFC3339, before); err != nil {
@@ -230,7 +231,7 @@ func (p params) filter() (reconciler.Filter, error) {
 			}
 		}
 	}
-	if limit, given := p[paramLimit]; given {
+	if limit := p[paramLimit]; limit != "" {
 		var err error
 		if filter.Limit, err = strconv.Atoi(limit); err != nil || filter.Limit < 1 || filter.Limit > reconciler.MaxListed {
 			fault(paramLimit, fmt.Sprintf("a whole number from 1 to %d", reconciler.MaxListed))

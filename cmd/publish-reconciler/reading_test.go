@@ -81,7 +81,8 @@ func TestList(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"":                            `SELECT true`,
+		"": `SELECT true`,
+		"status=&platform=&reason=&before=&limit=": `SELECT true`,
 		"status=failed":               `SELECT status = 'failed'`,
 		"status=pending":              `SELECT false`,
 		"reason=webhook_timeout":      `SELECT status = 'failed'`,
