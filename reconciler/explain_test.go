@@ -54,7 +54,7 @@ const (
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	longError := strings.Repeat("ä", 150)
+	longError := "x" + strings.Repeat("ä", 150)
 	patient := Policy{DefaultTimeout: 10 * time.Minute}
 	tests := map[string]struct {
 		policy Policy
@@ -126,6 +126,24 @@ func TestExplain(t *testing.T) {
 				"if no webhook comes by 00:09:59 UTC and tiktok has no answer then, it fails",
 			next:   "if no webhook comes by 00:09:59 UTC and tiktok has no answer then, it fails",
 			nextAt: "00:09:59",
+		},
+		"processing, in another zone": {
+			change: func(v *View) {
+				updated := v.UpdatedAt.In(time.FixedZone("", 12*60*60))
+				v.UpdatedAt = &updated
+			},
+			want:   "processing since its last update at 10:35:03 UTC; if no webhook comes by 10:45:03 UTC and tiktok has no answer then, it fails",
+			next:   "if no webhook comes by 10:45:03 UTC and tiktok has no answer then, it fails",
+			nextAt: "10:45:03",
+		},
+		"processing, until what JSON can't say": {
+			change: func(v *View) {
+				updated := time.Date(9999, 12, 31, 23, 59, 0, 0, time.UTC)
+				v.UpdatedAt = &updated
+			},
+			want: "processing since its last update at 9999-12-31 23:59:00 UTC; " +
+				"if no webhook comes by 10000-01-01 00:09:00 UTC and tiktok has no answer then, it fails",
+			next: "if no webhook comes by 10000-01-01 00:09:00 UTC and tiktok has no answer then, it fails",
 		},
 		"processing, of no platform": {
 			change: func(v *View) { v.Platform = "" },
@@ -396,9 +414,12 @@ func TestExplain(t *testing.T) {
 		},
 		"an override to what is no end": {
 			change: func(v *View) {
-				v.History = []HistoryEvent{told("10:36:00", EventOverridden, `{"to":"processing"}`)}
+				v.History = []HistoryEvent{
+					told("10:36:00", EventOverridden, `{"to":"processing"}`),
+					told("10:37:00", EventSkipped, `{"probe":"no_answer"}`),
+				}
 			},
-			want:   "processing since its last update at 10:35:03 UTC; if no webhook comes by 10:45:03 UTC and tiktok has no answer then, it fails",
+			want:   "processing since its last update at 10:35:03 UTC; 1 probe unanswered; if no webhook comes by 10:45:03 UTC and tiktok has no answer then, it fails",
 			next:   "if no webhook comes by 10:45:03 UTC and tiktok has no answer then, it fails",
 			nextAt: "10:45:03",
 		},
@@ -480,7 +501,7 @@ func TestExplain(t *testing.T) {
 				v.ErrorMessage = &longError
 				v.History = []HistoryEvent{told("10:45:03", EventReconciled, `{"action":"marked_failed","reason":"probe_rejected","probe":"answered"}`)}
 			},
-			want: `failed at 10:45:03 UTC because tiktok rejected it when asked: "` + strings.Repeat("ä", 100) + `…"; only an override would change it`,
+			want: `failed at 10:45:03 UTC because tiktok rejected it when asked: "x` + strings.Repeat("ä", 99) + `…"; only an override would change it`,
 			next: "only an override would change it",
 		},
 		"failed by override": {
@@ -489,6 +510,14 @@ func TestExplain(t *testing.T) {
 				v.History = []HistoryEvent{told("10:50:00", EventOverridden, `{"from":"success","to":"failed","actor":"Ana of support"}`)}
 			},
 			want: `failed at 10:50:00 UTC because "Ana of support" overrode it from success; only an override would change it`,
+			next: "only an override would change it",
+		},
+		"a receipt without a time": {
+			change: func(v *View) {
+				v.row(StatusFailed, "10:50:00", "10:45:03", `{}`)
+				v.History = []HistoryEvent{{Type: EventReconciled, Metadata: json.RawMessage(timedOut)}}
+			},
+			want: "failed because no webhook came in 10 minutes; only an override would change it",
 			next: "only an override would change it",
 		},
 		"an override that the ledger forgot": {
