@@ -16,8 +16,6 @@ import (
 	"publish-reconciler/repo"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func (w *world) view(id uuid.UUID) reconciler.View {
 	w.Helper()
 	view, err := w.store.View(w.Context(), id)
@@ -69,13 +67,13 @@ func TestViewOfARow(t *testing.T) {
 		'instagram', '00000000-0000-7000-8000-000000000003', 'failed', 'ig_1', 'https://instagram.com/p/1', 'Video too long',
 		'2024-01-15 10:30:00Z', '2024-01-15 10:31:00Z', 1, 3, '2024-01-15 10:32:00Z',
 		'{"reconciliation_reason": "webhook_rejected"}', '2024-01-15 10:33:00Z', '2024-01-15 10:34:00Z')`)
-	at := func(n int) *time.Time { return ptr(listedAt.Add(time.Duration(n) * time.Minute)) }
+	at := func(n int) *time.Time { return new(listedAt.Add(time.Duration(n) * time.Minute)) }
 	want := reconciler.Row{
 		ID:       uuid.MustParse("00000000-0000-7000-8000-000000000001"),
-		ClipID:   ptr("00000000-0000-7000-8000-000000000002"),
-		Platform: "instagram", SocialAccountID: ptr("00000000-0000-7000-8000-000000000003"),
-		Status: reconciler.StatusFailed, ExternalPostID: ptr("ig_1"), ExternalURL: ptr("https://instagram.com/p/1"),
-		ErrorMessage: ptr("Video too long"), RequestedAt: at(0), PublishedAt: at(1), RetryCount: 1, MaxRetries: 3,
+		ClipID:   new("00000000-0000-7000-8000-000000000002"),
+		Platform: "instagram", SocialAccountID: new("00000000-0000-7000-8000-000000000003"),
+		Status: reconciler.StatusFailed, ExternalPostID: new("ig_1"), ExternalURL: new("https://instagram.com/p/1"),
+		ErrorMessage: new("Video too long"), RequestedAt: at(0), PublishedAt: at(1), RetryCount: 1, MaxRetries: 3,
 		LastRetryAt: at(2), ExtraMetadata: json.RawMessage(`{"reconciliation_reason": "webhook_rejected"}`),
 		CreatedAt: at(3), UpdatedAt: at(4), Reason: reconciler.ReasonWebhookRejected,
 	}
@@ -204,9 +202,9 @@ func TestViewsOfPublishersRows(t *testing.T) {
 	want := map[uuid.UUID]reconciler.Row{
 		id(1): {ID: id(1), ExtraMetadata: empty},
 		id(2): {
-			ID: id(2), ClipID: ptr("7"), Platform: "tiktok", SocialAccountID: ptr("ana"), Status: "failed",
-			ExternalPostID: ptr("x"), ExternalURL: ptr(""), ErrorMessage: ptr(""), RequestedAt: ptr(listedAt), RetryCount: 1,
-			MaxRetries: 2, ExtraMetadata: json.RawMessage(`[1]`), CreatedAt: ptr(listedAt),
+			ID: id(2), ClipID: new("7"), Platform: "tiktok", SocialAccountID: new("ana"), Status: "failed",
+			ExternalPostID: new("x"), ExternalURL: new(""), ErrorMessage: new(""), RequestedAt: new(listedAt), RetryCount: 1,
+			MaxRetries: 2, ExtraMetadata: json.RawMessage(`[1]`), CreatedAt: new(listedAt),
 		},
 		id(3): {ID: id(3), Platform: "tiktok", Status: "archived", ExtraMetadata: json.RawMessage(`null`)},
 		id(4): {ID: id(4), ExtraMetadata: empty},
@@ -247,8 +245,8 @@ func TestListPages(t *testing.T) {
 	}
 	want := column[uuid.UUID](w, `SELECT id FROM publish_logs ORDER BY created_at DESC, id DESC`)
 	stores := map[string]*repo.Store{
-		"":                 w.store,
-		" without indexes": openStore(t, repo.Config{URL: withParam(w.url, "enable_indexscan=off&enable_bitmapscan=off")}),
+		"by index":        w.store,
+		"without indexes": openStore(t, repo.Config{URL: withParam(w.url, "enable_indexscan=off&enable_bitmapscan=off")}),
 	}
 	for how, store := range stores {
 		for _, limit := range []int{1, 2, 7, 30, 31} {
@@ -268,8 +266,8 @@ func TestListPages(t *testing.T) {
 				}
 			}
 			w.exec(`DELETE FROM publish_logs WHERE external_post_id = 'post_60'`)
-			equal(t, fmt.Sprintf("ids by %d%s", limit, how), got, want)
-			equal(t, fmt.Sprintf("pages of %d%s", limit, how), pages, (30+limit-1)/limit)
+			equal(t, fmt.Sprintf("ids by %d, %s", limit, how), got, want)
+			equal(t, fmt.Sprintf("pages of %d, %s", limit, how), pages, (30+limit-1)/limit)
 		}
 	}
 	rows, more, err := w.store.List(t.Context(), reconciler.Filter{Before: listedAt.Add(2 * time.Minute)})
