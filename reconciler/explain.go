@@ -66,12 +66,11 @@ func newAccount(p Policy, v View) *account {
 	}
 	for _, event := range v.History {
 		r := receipt{event, fieldsOf(event.Metadata)}
-		if r.closes() == "" {
-			a.later = append(a.later, r)
-			continue
+		a.later = append(a.later, r)
+		if r.closes() != "" {
+			a.before, a.decided = a.decided, &r
+			a.chapter, a.later = a.later, nil
 		}
-		a.before, a.decided = a.decided, &r
-		a.chapter, a.later = append(a.later, r), nil
 	}
 	if a.decided == nil || a.decided.closes() != v.Status {
 		if a.decided != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,8 +15,6 @@ import (
 	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
 )
-
-func ptr[T any](v T) *T { return &v }
 
 func (w *world) view(id uuid.UUID) reconciler.View {
 	w.Helper()
@@ -68,13 +67,13 @@ func TestViewOfARow(t *testing.T) {
 		'instagram', '00000000-0000-7000-8000-000000000003', 'failed', 'ig_1', 'https://instagram.com/p/1', 'Video too long',
 		'2024-01-15 10:30:00Z', '2024-01-15 10:31:00Z', 1, 3, '2024-01-15 10:32:00Z',
 		'{"reconciliation_reason": "webhook_rejected"}', '2024-01-15 10:33:00Z', '2024-01-15 10:34:00Z')`)
-	at := func(n int) *time.Time { return ptr(listedAt.Add(time.Duration(n) * time.Minute)) }
+	at := func(n int) *time.Time { return new(listedAt.Add(time.Duration(n) * time.Minute)) }
 	want := reconciler.Row{
 		ID:       uuid.MustParse("00000000-0000-7000-8000-000000000001"),
-		ClipID:   ptr("00000000-0000-7000-8000-000000000002"),
-		Platform: "instagram", SocialAccountID: ptr("00000000-0000-7000-8000-000000000003"),
-		Status: reconciler.StatusFailed, ExternalPostID: ptr("ig_1"), ExternalURL: ptr("https://instagram.com/p/1"),
-		ErrorMessage: ptr("Video too long"), RequestedAt: at(0), PublishedAt: at(1), RetryCount: 1, MaxRetries: 3,
+		ClipID:   new("00000000-0000-7000-8000-000000000002"),
+		Platform: "instagram", SocialAccountID: new("00000000-0000-7000-8000-000000000003"),
+		Status: reconciler.StatusFailed, ExternalPostID: new("ig_1"), ExternalURL: new("https://instagram.com/p/1"),
+		ErrorMessage: new("Video too long"), RequestedAt: at(0), PublishedAt: at(1), RetryCount: 1, MaxRetries: 3,
 		LastRetryAt: at(2), ExtraMetadata: json.RawMessage(`{"reconciliation_reason": "webhook_rejected"}`),
 		CreatedAt: at(3), UpdatedAt: at(4), Reason: reconciler.ReasonWebhookRejected,
 	}
@@ -194,19 +193,21 @@ func TestViewsOfPublishersRows(t *testing.T) {
 	w.exec(`INSERT INTO publish_logs VALUES
 		($1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
 		($2, 7, 'tiktok', 'ana', 'failed', 'x', '', '', '2024-01-15 10:30:00', NULL, 1, 2, NULL, '[1]', '2024-01-15 10:30:00', '20240-01-15 10:30:00Z'),
-		($3, NULL, 'tiktok', NULL, 'archived', NULL, NULL, NULL, 'infinity', 'infinity', 0, 0, '-infinity', 'null', '-infinity', '0044-03-15 BC')`,
-		id(1), id(2), id(3))
+		($3, NULL, 'tiktok', NULL, 'archived', NULL, NULL, NULL, 'infinity', 'infinity', 0, 0, '-infinity', 'null', '-infinity', '0044-03-15 BC'),
+		($4, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)`,
+		id(1), id(2), id(3), id(4))
 	w.exec(`INSERT INTO ledger_events (entity_type, entity_id) VALUES ('publish_log', $1)`, id(1).String())
 
 	empty := json.RawMessage(`{}`)
 	want := map[uuid.UUID]reconciler.Row{
 		id(1): {ID: id(1), ExtraMetadata: empty},
 		id(2): {
-			ID: id(2), ClipID: ptr("7"), Platform: "tiktok", SocialAccountID: ptr("ana"), Status: "failed",
-			ExternalPostID: ptr("x"), ExternalURL: ptr(""), ErrorMessage: ptr(""), RequestedAt: ptr(listedAt), RetryCount: 1,
-			MaxRetries: 2, ExtraMetadata: json.RawMessage(`[1]`), CreatedAt: ptr(listedAt),
+			ID: id(2), ClipID: new("7"), Platform: "tiktok", SocialAccountID: new("ana"), Status: "failed",
+			ExternalPostID: new("x"), ExternalURL: new(""), ErrorMessage: new(""), RequestedAt: new(listedAt), RetryCount: 1,
+			MaxRetries: 2, ExtraMetadata: json.RawMessage(`[1]`), CreatedAt: new(listedAt),
 		},
 		id(3): {ID: id(3), Platform: "tiktok", Status: "archived", ExtraMetadata: json.RawMessage(`null`)},
+		id(4): {ID: id(4), ExtraMetadata: empty},
 	}
 	for id, row := range want {
 		view := w.view(id)
@@ -228,7 +229,7 @@ func TestViewsOfPublishersRows(t *testing.T) {
 		equal(t, "listed", rows, []reconciler.Row{want[rows[0].ID]})
 		listed = append(listed, rows[0].ID)
 	}
-	equal(t, "the order", listed, []uuid.UUID{id(2), id(3), id(1)})
+	equal(t, "the order", listed, []uuid.UUID{id(2), id(4), id(3), id(1)})
 	rows, _, err := w.store.List(t.Context(), reconciler.Filter{Before: listedAt, Status: "archived"})
 	if err != nil || len(rows) != 1 || rows[0].ID != id(3) {
 		t.Errorf("archived: %v, %v", rows, err)
@@ -239,31 +240,35 @@ func TestListPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	// Three of each minute, so that pages end between logs of the same time.
-	ids := make(map[uuid.UUID]time.Time)
 	for i := range 30 {
-		at := listedAt.Add(time.Duration(i/3) * time.Minute)
-		ids[w.listed(i/3, "instagram", "success", "{}")] = at
+		w.listed(i/3, "instagram", "success", "{}")
 	}
 	want := column[uuid.UUID](w, `SELECT id FROM publish_logs ORDER BY created_at DESC, id DESC`)
-	for _, limit := range []int{1, 2, 7, 30, 31} {
-		var got []uuid.UUID
-		filter, pages := reconciler.Filter{Limit: limit}, 0
-		for more := true; more; pages++ {
-			rows, further, err := w.store.List(t.Context(), filter)
-			if err != nil {
-				t.Fatal(err)
+	stores := map[string]*repo.Store{
+		"by index":        w.store,
+		"without indexes": openStore(t, repo.Config{URL: withParam(w.url, "enable_indexscan=off&enable_bitmapscan=off")}),
+	}
+	for how, store := range stores {
+		for _, limit := range []int{1, 2, 7, 30, 31} {
+			var got []uuid.UUID
+			filter, pages := reconciler.Filter{Limit: limit}, 0
+			for more := true; more; pages++ {
+				rows, further, err := store.List(t.Context(), filter)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, row := range rows {
+					got = append(got, row.ID)
+				}
+				more, filter.BeforeID = further, got[len(got)-1]
+				if pages == 1 {
+					w.listed(60, "instagram", "success", "{}") // what is new moves no page
+				}
 			}
-			for _, row := range rows {
-				got = append(got, row.ID)
-			}
-			more, filter.BeforeID = further, got[len(got)-1]
-			if pages == 1 {
-				w.listed(60, "instagram", "success", "{}") // what is new moves no page
-			}
+			w.exec(`DELETE FROM publish_logs WHERE external_post_id = 'post_60'`)
+			equal(t, fmt.Sprintf("ids by %d, %s", limit, how), got, want)
+			equal(t, fmt.Sprintf("pages of %d, %s", limit, how), pages, (30+limit-1)/limit)
 		}
-		w.exec(`DELETE FROM publish_logs WHERE external_post_id = 'post_60'`)
-		equal(t, fmt.Sprintf("ids by %d", limit), got, want)
-		equal(t, fmt.Sprintf("pages of %d", limit), pages, (30+limit-1)/limit)
 	}
 	rows, more, err := w.store.List(t.Context(), reconciler.Filter{Before: listedAt.Add(2 * time.Minute)})
 	if err != nil {
@@ -380,7 +385,7 @@ func TestListRefusesWhatPostgresCannotHold(t *testing.T) {
 	w := newWorld(t)
 	for _, filter := range []reconciler.Filter{{Platform: "\x00"}, {Reason: "\xff"}, {Status: "\x00"}} {
 		if _, _, err := w.store.List(t.Context(), filter); !errors.Is(err, reconciler.ErrRefused) {
-			t.Errorf("%+v: error %v, want ErrRefused", filter, err)
+			t.Errorf("%s: error %v, want ErrRefused", strconv.Quote(fmt.Sprint(filter)), err)
 		}
 	}
 }
@@ -389,7 +394,7 @@ func TestReadingHasATimeLimit(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	id := w.publish("tiktok", "x", "processing", 0)
-	store := openStore(t, repo.Config{URL: withParam(w.url, "lock_timeout=0"), Timeout: 200 * time.Millisecond})
+	store := openStore(t, repo.Config{URL: withParam(w.url, "lock_timeout="+soon.String()), Timeout: 200 * time.Millisecond})
 	defer w.hold(`LOCK TABLE ledger_events IN ACCESS EXCLUSIVE MODE`)()
 	_, viewErr := store.View(t.Context(), id)
 	_, _, listErr := store.List(t.Context(), reconciler.Filter{})
