@@ -118,6 +118,39 @@ func TestReplicasAgreeOnAHold(t *testing.T) {
 	})
 }
 
+func TestHoldsAreSeen(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.Reconciler = s.withHolds()
+	logs := s.publishMany(20, time.Hour)
+	seen := func() []reconciler.Hold {
+		t.Helper()
+		holds, err := s.store.Holds(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		view, err := s.store.View(t.Context(), logs[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if view.Hold != nil {
+			equal(t, "hold of a log", []reconciler.Hold{*view.Hold}, holds)
+		} else {
+			equal(t, "holds", holds, []reconciler.Hold{})
+		}
+		return holds
+	}
+	equal(t, "holds before", len(seen()), 0)
+	s.sweep()
+	hold := s.known("instagram").Hold
+	equal(t, "holds", seen(), []reconciler.Hold{*hold})
+	s.exec(`UPDATE publish_platforms SET held_until = now()`)
+	equal(t, "holds that lasted their longest", len(seen()), 0)
+	s.exec(`UPDATE publish_platforms SET held_until = now() + interval '1 hour'`)
+	s.hear("instagram", `{"external_post_id":"post_1","status":"published"}`)
+	equal(t, "holds after a confirmation", len(seen()), 0)
+}
+
 // Batches that confirm the same platforms take them in the order of their names, so that none holds what
 // another one waits for.
 func TestPlatformsAreWrittenInTheirOrder(t *testing.T) {
