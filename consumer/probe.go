@@ -239,9 +239,11 @@ func (p *Prober) learn(ctx context.Context, subject reconciler.Subject, probe re
 	defer p.mu.Unlock()
 	known := p.listener(subject.Post.Platform)
 	heard := probe.Result != reconciler.ProbeNoResponder
-	if heard != known.heard {
-		p.cfg.Logger.InfoContext(ctx, map[bool]string{true: "platform can be probed", false: "nobody answers probes any more"}[heard],
-			"platform", subject.Post.Platform)
+	switch {
+	case heard && !known.heard:
+		p.cfg.Logger.InfoContext(ctx, "platform can be probed", "platform", subject.Post.Platform)
+	case !heard && known.heard:
+		p.cfg.Logger.InfoContext(ctx, "nobody listens to a platform's probes any more", "platform", subject.Post.Platform)
 	}
 	known.heard = heard
 	if !heard {

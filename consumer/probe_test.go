@@ -98,10 +98,14 @@ func TestProbeAnswers(t *testing.T) {
 		result reconciler.ProbeResult
 		want   reconciler.Evidence
 	}{
-		"published": {says(`{"status":"Published","media_url":"https://instagram.com/p/ABC/"}`), "answered",
-			reconciler.Evidence{Verdict: reconciler.Confirmed, Status: "Published", URL: "https://instagram.com/p/ABC/"}},
-		"complete, with the post's id": {says(`{"external_post_id":"post_0","complete":true}`), "answered",
-			reconciler.Evidence{Verdict: reconciler.Confirmed, Status: "published"}},
+		"published": {
+			says(`{"status":"Published","media_url":"https://instagram.com/p/ABC/"}`), "answered",
+			reconciler.Evidence{Verdict: reconciler.Confirmed, Status: "Published", URL: "https://instagram.com/p/ABC/"},
+		},
+		"complete, with the post's id": {
+			says(`{"external_post_id":"post_0","complete":true}`), "answered",
+			reconciler.Evidence{Verdict: reconciler.Confirmed, Status: "published"},
+		},
 		"rejected":       {says(`{"status":"rejected","fail_reason":"music"}`), "answered", reconciler.Evidence{Verdict: reconciler.Refused, Status: "rejected", Error: "music"}},
 		"still at it":    {says(`{"status":"processing"}`), "answered", reconciler.Evidence{Verdict: reconciler.Unclear, Status: "processing"}},
 		"not a word":     {says(`{}`), "answered", reconciler.Evidence{Verdict: reconciler.Unclear}},

@@ -89,7 +89,7 @@ func (r *Relay) drain(ctx context.Context) error {
 func (r *Relay) publish(ctx context.Context, events []reconciler.OutboxEvent) error {
 	msgs := make([]*nats.Msg, len(events))
 	for i, event := range events {
-		msgs[i] = nats.NewMsg(streams.EventSubject(event.Platform, string(event.Outcome)))
+		msgs[i] = nats.NewMsg(streams.EventSubject(event.Platform, event.Outcome))
 		msgs[i].Header.Set(nats.MsgIdHdr, event.ID.String())
 		msgs[i].Data = event.Body
 	}

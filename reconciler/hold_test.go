@@ -18,8 +18,8 @@ func quiet(n int, platform string) []Log {
 	return logs
 }
 
-func holdsFor(max time.Duration) Policy {
-	return Policy{DefaultTimeout: DefaultTimeout, HoldMax: max}
+func holdsFor(longest time.Duration) Policy {
+	return Policy{DefaultTimeout: DefaultTimeout, HoldMax: longest}
 }
 
 // watch has the reconciler log into a buffer.

@@ -101,19 +101,23 @@ func TestAProbeBeforeFailing(t *testing.T) {
 			[]string{"publish_deadline_extended probe_unclear answered <nil>"},
 		},
 		"no answer": {
-			Probe{Result: ProbeNoAnswer}, "", StatusFailed, "webhook_timeout",
+			Probe{Result: ProbeNoAnswer},
+			"", StatusFailed, "webhook_timeout",
 			[]string{"publish_reconciled marked_failed webhook_timeout no_answer"},
 		},
 		"a broken answer": {
-			Probe{Result: ProbeBroken}, "", StatusFailed, "webhook_timeout",
+			Probe{Result: ProbeBroken},
+			"", StatusFailed, "webhook_timeout",
 			[]string{"publish_reconciled marked_failed webhook_timeout broken_answer"},
 		},
 		"nobody there": {
-			Probe{Result: ProbeNoResponder}, "", StatusFailed, "webhook_timeout",
+			Probe{Result: ProbeNoResponder},
+			"", StatusFailed, "webhook_timeout",
 			[]string{"publish_reconciled marked_failed webhook_timeout no_responder"},
 		},
 		"no answer, after an unclear webhook": {
-			Probe{Result: ProbeNoAnswer}, `{"status":"in_review"}`, StatusProcessing, nil,
+			Probe{Result: ProbeNoAnswer},
+			`{"status":"in_review"}`, StatusProcessing, nil,
 			[]string{"publish_reconcile_skipped webhook_unclear no_answer"},
 		},
 	}

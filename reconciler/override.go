@@ -28,9 +28,9 @@ type Override struct {
 }
 
 var (
-	// ErrNotFound: no log has this id.
+	// ErrNotFound tells that no log has this id.
 	ErrNotFound = errors.New("no such log")
-	// ErrNoChange: the log has the status already that an override asks for.
+	// ErrNoChange tells that the log has the status already that an override asks for.
 	ErrNoChange = errors.New("the override changes nothing")
 )
 
