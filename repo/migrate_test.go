@@ -15,7 +15,7 @@ import (
 	"publish-reconciler/repo"
 )
 
-const latest = 2 // the version of the newest migration
+const latest = 3 // the version of the newest migration
 
 func (w *world) migrate() {
 	w.Helper()
@@ -49,7 +49,7 @@ func TestMigrateFreshAndAgain(t *testing.T) {
 			w.exec(`INSERT INTO publish_logs (platform) VALUES ('instagram')`)
 		}
 	}
-	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_reconciler_migrations"})
+	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_outbox_told", "publish_reconciler_migrations"})
 	equal(t, "indexes", w.indexes("publish_logs"), []string{"publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx"})
 	equal(t, "rows after migrating again", one[int](w, `SELECT count(*) FROM publish_logs`), 1)
 }
@@ -68,7 +68,7 @@ func TestMigrateFiveAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 	equal(t, "each migration is recorded once",
-		column[int64](w, `SELECT version_id FROM publish_reconciler_migrations ORDER BY 1`), []int64{0, 1, 2})
+		column[int64](w, `SELECT version_id FROM publish_reconciler_migrations ORDER BY 1`), []int64{0, 1, 2, 3})
 }
 
 func TestMigrateWaitsForWhoeverMigrates(t *testing.T) {
@@ -119,16 +119,16 @@ func TestCheckSchema(t *testing.T) {
 	}{
 		"never migrated": {
 			func(*world) {},
-			`the database schema is version 0, older than this program's 2: run "publish-reconciler migrate" to bring it up to date`,
+			`the database schema is version 0, older than this program's 3: run "publish-reconciler migrate" to bring it up to date`,
 		},
 		"older": {func(w *world) {
 			w.migrate()
-			w.exec(`DELETE FROM publish_reconciler_migrations WHERE version_id = 2`)
-		}, `the database schema is version 1, older than this program's 2: run "publish-reconciler migrate" to bring it up to date`},
+			w.exec(`DELETE FROM publish_reconciler_migrations WHERE version_id > 1`)
+		}, `the database schema is version 1, older than this program's 3: run "publish-reconciler migrate" to bring it up to date`},
 		"newer": {func(w *world) {
 			w.migrate()
 			w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (7, true)`)
-		}, `the database schema is version 7, newer than this program's 2: start the release of publish-reconciler that migrated it, or a later one`},
+		}, `the database schema is version 7, newer than this program's 3: start the release of publish-reconciler that migrated it, or a later one`},
 		"equal": {(*world).migrate, ""},
 	}
 	for name, tt := range tests {
