@@ -57,7 +57,7 @@ func setupAt(t *testing.T, url string) *world {
 
 func (w *world) tickAt(at time.Time) {
 	w.Helper()
-	w.sendMsg(streams.SweepSchedule(at))
+	w.sendMsg(streams.SweepSchedule(at, time.Hour, "restored"))
 }
 
 func (w *world) exec(sql string, args ...any) {
