@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"publish-reconciler/consumer"
 )
 
 // oneOf is what a word stands for.
@@ -46,6 +48,14 @@ func (f *faults) retries(flag, variable, value string) map[string]int {
 			n, err := strconv.Atoi(s)
 			return n, err == nil && n >= 0 && n <= maxRetries
 		})
+}
+
+func (f *faults) peakHours(flag, variable, value string) consumer.PeakHours {
+	peak, err := consumer.ParsePeakHours(value)
+	if err != nil {
+		f.add(flag, variable, value, "windows such as 18:00-23:00 Europe/Madrid or Mon-Fri 18:00-23:00, separated by semicolons; "+err.Error())
+	}
+	return peak
 }
 
 // perPlatform reads "platform=value" pairs, separated by semicolons. Platforms are in lower case, as in

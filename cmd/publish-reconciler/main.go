@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	_ "time/tzdata" // for peak hours, where the machine has no time zones: the container's image has none
 
 	"github.com/alecthomas/kong"
 )

@@ -68,6 +68,8 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	s.reconciler = reconciler.New(s.store, scheduler, cfg.policy, logger)
 	s.consumer, err = consumer.New(s.js, s.reconciler, scheduler, s.store, consumer.Config{
 		SweepInterval: cfg.sweepInterval,
+		SweepMin:      cfg.sweepMin,
+		PeakHours:     cfg.peakHours,
 		StoreTimeout:  repo.DefaultTimeout,
 		Restore:       s.prepareStreams,
 		Logger:        logger,
