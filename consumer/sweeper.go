@@ -51,9 +51,11 @@ func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.
 	if result.TotalChecked > 0 {
 		level = c.logger.InfoContext
 	}
-	attrs := []any{"total_checked", result.TotalChecked, "marked_success", result.MarkedSuccess,
+	attrs := []any{
+		"total_checked", result.TotalChecked, "marked_success", result.MarkedSuccess,
 		"marked_failed", result.MarkedFailed, "marked_retry", result.MarkedRetry, "skipped", result.Skipped,
-		"took", time.Since(start).String()}
+		"took", time.Since(start).String(),
+	}
 	if err != nil || !streams.IsTick(msg.Headers()) {
 		level(working, "swept", attrs...)
 		return err

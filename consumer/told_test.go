@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -61,18 +60,10 @@ func (w *world) forgotten() {
 // untoldEvents are events that nobody tells yet.
 func (w *world) untoldEvents(n int) []uuid.UUID {
 	w.Helper()
-	rows, err := w.db.Query(w.Context(), `
+	return column[uuid.UUID](w, `
 		INSERT INTO publish_outbox (id, platform, outcome, body)
 		SELECT gen_random_uuid(), 'instagram', 'failed', '{}' FROM generate_series(1, $1)
 		RETURNING id`, n)
-	if err != nil {
-		w.Fatal(err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		w.Fatal(err)
-	}
-	return ids
 }
 
 // toldOnce waits until nothing is left to tell, and wants each of the events in the stream once.
@@ -118,13 +109,16 @@ func (w *world) crash(tells func([]reconciler.OutboxEvent) []reconciler.OutboxEv
 	stop()
 }
 
+// What a relay may have published when it dies.
+func everything(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events }
+func nothing([]reconciler.OutboxEvent) []reconciler.OutboxEvent           { return nil }
+
 // Whatever a relay has published when it dies, and however long ago that was, another one tells each once.
 func TestEventsAreToldOnce(t *testing.T) {
 	t.Parallel()
-	all := func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events }
 	for name, tells := range map[string]func([]reconciler.OutboxEvent) []reconciler.OutboxEvent{
-		"all were stored":        all,
-		"none was stored":        func([]reconciler.OutboxEvent) []reconciler.OutboxEvent { return nil },
+		"all were stored":        everything,
+		"none was stored":        nothing,
 		"the first were stored":  func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events[:2] },
 		"others than the first":  func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events[2:] },
 		"in another order":       func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { slices.Reverse(events); return events },
@@ -141,7 +135,7 @@ func TestEventsAreToldOnce(t *testing.T) {
 
 			ids := w.untoldEvents(5)
 			w.crash(tells)
-			w.crash(func([]reconciler.OutboxEvent) []reconciler.OutboxEvent { return nil })
+			w.crash(nothing)
 			w.forgotten()
 			ids = append(ids, w.untoldEvents(5)...) // some of them before the others, by their ids
 			w.relay(asIs)
@@ -278,7 +272,7 @@ func TestEventsThatWereTakenOut(t *testing.T) {
 	t.Parallel()
 	w := setupForgetful(t)
 	w.untoldEvents(5)
-	w.crash(func([]reconciler.OutboxEvent) []reconciler.OutboxEvent { return nil })
+	w.crash(nothing)
 	w.exec(`DELETE FROM publish_outbox`)
 	ids := w.untoldEvents(5)
 	w.relay(asIs)
@@ -301,8 +295,8 @@ func TestEventsAfterTheStreamWasMadeAnew(t *testing.T) {
 		}
 		w.forget()
 		ids := w.untoldEvents(5)
-		w.crash(func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events })
-		w.crash(func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events })
+		w.crash(everything)
+		w.crash(everything)
 		w.forgotten()
 		_, _, stop := w.relay(asIs)
 		w.toldOnce(ids)
@@ -317,7 +311,7 @@ func TestEventsOfALongStream(t *testing.T) {
 	ids := w.untoldEvents(300)
 	w.crash(func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events[:100] })
 	w.sendMany(11_000, func(int) (subject, body string) { return "publish.event.other.success", "" })
-	w.crash(func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return nil })
+	w.crash(nothing)
 	w.relay(asIs)
 	w.toldOnce(ids)
 }
@@ -326,7 +320,7 @@ func TestEventsBehindADeletedEnd(t *testing.T) {
 	t.Parallel()
 	w := setupForgetful(t)
 	ids := w.untoldEvents(3)
-	w.crash(func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events })
+	w.crash(everything)
 	w.forgotten()
 	w.purge(streams.StreamEvents, "publish.event.other.success")
 	ids = append(ids, w.untoldEvents(3)...)
@@ -345,7 +339,7 @@ func TestEventsThatWerePurged(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	w.untoldEvents(5)
-	w.crash(func(events []reconciler.OutboxEvent) []reconciler.OutboxEvent { return events })
+	w.crash(everything)
 	w.purge(streams.StreamEvents, ">")
 	w.relay(asIs)
 	w.toldOnce(nil)
