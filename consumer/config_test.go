@@ -18,7 +18,7 @@ func TestConfig(t *testing.T) {
 	}{
 		"the zero value": {},
 		"all at their limits": {cfg: consumer.Config{
-			BatchSize: streams.MaxAckPending / 2, SweepInterval: time.Second, StoreTimeout: streams.AckWait/2 - 1,
+			BatchSize: streams.MaxAckPending / 2, SweepInterval: time.Second, SweepMin: time.Second, StoreTimeout: streams.AckWait/2 - 1,
 		}},
 		"a batch of less than one": {consumer.Config{BatchSize: -1}, []string{"batch size is -1: it must be from 1 to 2000"}},
 		"two batches exceed what may be in hand": {
@@ -28,6 +28,10 @@ func TestConfig(t *testing.T) {
 		"sweeps without a pause": {
 			consumer.Config{SweepInterval: 999 * time.Millisecond},
 			[]string{"sweep interval is 999ms: it must be at least 1s"},
+		},
+		"sweeps without even the shortest": {
+			consumer.Config{SweepMin: 999 * time.Millisecond},
+			[]string{"sweep minimum is 999ms: it must be at least 1s"},
 		},
 		"a drain that ends before it begins": {consumer.Config{DrainTimeout: -1}, []string{"drain timeout is -1ns: it must not be negative"}},
 		"messages come back while in hand": {

@@ -18,6 +18,7 @@ import (
 const (
 	DefaultBatchSize     = 500
 	DefaultSweepInterval = time.Minute
+	DefaultSweepMin      = 5 * time.Second
 	DefaultDrainTimeout  = 5 * time.Second
 )
 
@@ -38,8 +39,13 @@ type Config struct {
 	// BatchSize is the most messages in one transaction. A consumer holds at most twice as many: a batch
 	// in the making and the next one.
 	BatchSize int
-	// SweepInterval lies between the end of a sweep and the next one.
+	// SweepInterval is the most that lies between the end of a sweep and the next one: while sweeps find
+	// nothing to do.
 	SweepInterval time.Duration
+	// SweepMin is the least, while they find something. Above SweepInterval it counts as that.
+	SweepMin time.Duration
+	// PeakHours hold the next sweep at SweepMin, whatever sweeps find.
+	PeakHours PeakHours
 	// DrainTimeout is how long the batches in hand may take after a stop was asked for.
 	DrainTimeout time.Duration
 	// StoreTimeout is the store's limit for one transaction; it must leave room in [streams.AckWait].
@@ -55,6 +61,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.SweepInterval == 0 {
 		c.SweepInterval = DefaultSweepInterval
+	}
+	if c.SweepMin == 0 {
+		c.SweepMin = DefaultSweepMin
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
@@ -76,6 +85,9 @@ func (c Config) validate() error {
 	if c.SweepInterval < time.Second {
 		faults = append(faults, fmt.Errorf("sweep interval is %s: it must be at least 1s", c.SweepInterval))
 	}
+	if c.SweepMin < time.Second {
+		faults = append(faults, fmt.Errorf("sweep minimum is %s: it must be at least 1s", c.SweepMin))
+	}
 	if c.DrainTimeout < 0 {
 		faults = append(faults, fmt.Errorf("drain timeout is %s: it must not be negative", c.DrainTimeout))
 	}
@@ -92,6 +104,7 @@ type Consumer struct {
 	reconciler Reconciler
 	scheduler  *Scheduler
 	cfg        Config
+	pace       pace
 	gate       *gate
 	workers    []*worker
 	logger     *slog.Logger
@@ -109,6 +122,7 @@ func New(js jetstream.JetStream, r Reconciler, scheduler *Scheduler, store Clock
 		reconciler: r,
 		scheduler:  scheduler,
 		cfg:        cfg,
+		pace:       pace{least: cfg.SweepMin, most: cfg.SweepInterval, peak: cfg.PeakHours},
 		gate:       newGate(store, cfg.Logger),
 		logger:     cfg.Logger,
 	}

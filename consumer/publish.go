@@ -14,24 +14,31 @@ const apiTimeout = 5 * time.Second
 
 // publish returns once all of the messages are stored. Several are on the way at once.
 func publish(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) error {
+	_, err := publishAcked(ctx, js, msgs)
+	return err
+}
+
+// publishAcked is publish with JetStream's answer to each message.
+func publishAcked(ctx context.Context, js jetstream.JetStream, msgs []*nats.Msg) ([]*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, apiTimeout, fmt.Errorf("no answer from JetStream within %s", apiTimeout))
 	defer cancel()
 	futures := make([]jetstream.PubAckFuture, len(msgs))
 	for i, msg := range msgs {
 		future, err := js.PublishMsgAsync(msg)
 		if err != nil {
-			return fmt.Errorf("publish %s: %w", msg.Subject, err)
+			return nil, fmt.Errorf("publish %s: %w", msg.Subject, err)
 		}
 		futures[i] = future
 	}
-	for _, future := range futures {
+	acks := make([]*jetstream.PubAck, len(msgs))
+	for i, future := range futures {
 		select {
-		case <-future.Ok():
+		case acks[i] = <-future.Ok():
 		case err := <-future.Err():
-			return fmt.Errorf("publish %s: %w", future.Msg().Subject, err)
+			return nil, fmt.Errorf("publish %s: %w", future.Msg().Subject, err)
 		case <-ctx.Done():
-			return fmt.Errorf("publish %s: %w", future.Msg().Subject, context.Cause(ctx))
+			return nil, fmt.Errorf("publish %s: %w", future.Msg().Subject, context.Cause(ctx))
 		}
 	}
-	return nil
+	return acks, nil
 }

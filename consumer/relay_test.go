@@ -16,20 +16,18 @@ import (
 	"publish-reconciler/streams"
 )
 
-// outbox is a real one; after stands behind what publish did.
+// outbox is a real one, with what stands around the relay's telling.
 type outbox struct {
 	*repo.Store
-	after func(published error) error
+	around func(reconciler.Tell) reconciler.Tell
 }
 
-func (o outbox) DrainOutbox(ctx context.Context, limit int, publish func(context.Context, []reconciler.OutboxEvent) error) (int, error) {
-	return o.Store.DrainOutbox(ctx, limit, func(ctx context.Context, events []reconciler.OutboxEvent) error {
-		return o.after(publish(ctx, events))
-	})
+func (o outbox) DrainOutbox(ctx context.Context, limit int, tell reconciler.Tell) (bool, error) {
+	return o.Store.DrainOutbox(ctx, limit, o.around(tell))
 }
 
 // relay starts a relay from an outbox of its own; stop waits until it has ended.
-func (w *world) relay(after func(error) error) (store *repo.Store, logs *logbook, stop func()) {
+func (w *world) relay(around func(reconciler.Tell) reconciler.Tell) (store *repo.Store, logs *logbook, stop func()) {
 	w.Helper()
 	store, err := repo.Open(repo.Config{URL: w.url, Outbox: true})
 	if err != nil {
@@ -42,7 +40,7 @@ func (w *world) relay(after func(error) error) (store *repo.Store, logs *logbook
 	go func() {
 		defer close(done)
 		logger := slog.New(slog.NewTextHandler(logs, nil))
-		consumer.NewRelay(outbox{store, after}, w.js, logger).Run(ctx)
+		consumer.NewRelay(outbox{store, around}, w.js, logger).Run(ctx)
 	}()
 	stop = func() {
 		cancel()
@@ -82,7 +80,32 @@ func (w *world) untold() int {
 	return one[int](w, `SELECT count(*) FROM publish_outbox`)
 }
 
-func asIs(published error) error { return published }
+func asIs(tell reconciler.Tell) reconciler.Tell { return tell }
+
+// before runs in front of every telling; its error takes the telling's place.
+func before(do func(context.Context) error) func(reconciler.Tell) reconciler.Tell {
+	return func(tell reconciler.Tell) reconciler.Tell {
+		return func(ctx context.Context, after uint64, events []reconciler.OutboxEvent) (reconciler.Told, error) {
+			if err := do(ctx); err != nil {
+				return reconciler.Told{}, err
+			}
+			return tell(ctx, after, events)
+		}
+	}
+}
+
+// behind runs behind every telling that succeeded; its error takes the place of what was told.
+func behind(do func(told int) error) func(reconciler.Tell) reconciler.Tell {
+	return func(tell reconciler.Tell) reconciler.Tell {
+		return func(ctx context.Context, after uint64, events []reconciler.OutboxEvent) (reconciler.Told, error) {
+			told, err := tell(ctx, after, events)
+			if err == nil {
+				err = do(len(told.Events))
+			}
+			return told, err
+		}
+	}
+}
 
 func TestRelayTellsOfStateChanges(t *testing.T) {
 	t.Parallel()
@@ -108,15 +131,15 @@ func TestRelayCrashBetweenPublishAndDelete(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
 	var crashes atomic.Int32
-	store, logs, _ := w.relay(func(published error) error {
-		if published == nil && crashes.Add(1) == 1 {
+	store, logs, _ := w.relay(behind(func(int) error {
+		if crashes.Add(1) == 1 {
 			return errors.New("crashed")
 		}
-		return published
-	})
+		return nil
+	}))
 	w.fail(store)
 	becomes(w, "untold", 0, w.untold)
-	equal(t, "publishes", int(crashes.Load()), 2)
+	equal(t, "tellings", int(crashes.Load()), 2)
 	equal(t, "events", int(w.events()), 1)
 	becomes(w, "lines of the log", 2, func() int { return len(logs.with("outcome events")) })
 }

@@ -52,30 +52,103 @@ func (s *Scheduler) ScheduleChecks(ctx context.Context, checks []reconciler.Rech
 }
 
 // scheduleSweep has the next tick fire after the given delay; it takes the place of the one pending.
-func (s *Scheduler) scheduleSweep(ctx context.Context, after time.Duration) error {
-	return publish(ctx, s.js, []*nats.Msg{streams.SweepSchedule(s.now().Add(after))})
+func (s *Scheduler) scheduleSweep(ctx context.Context, after time.Duration, reason SweepReason) error {
+	return publish(ctx, s.js, []*nats.Msg{streams.SweepSchedule(s.now().Add(after), after, string(reason))})
 }
 
 // ensureSweep makes sure that a tick is pending, not later than atMost from now, or has fired and waits to be
 // swept, and sees what time the NATS server has. A tick that is missing fires after the given delay.
 func (s *Scheduler) ensureSweep(ctx context.Context, delay, atMost time.Duration) error {
+	tick, fired, err := s.tick(ctx)
+	switch {
+	case err != nil:
+		return err
+	case fired:
+		return nil // its end schedules the next; another one would wait behind it
+	case tick == nil:
+		return s.scheduleSweep(ctx, delay, SweepRestored)
+	}
+	if at, ok := streams.ScheduledAt(tick.Header); !ok || at.After(s.now().Add(atMost)) {
+		return s.scheduleSweep(ctx, atMost, SweepRestored)
+	}
+	return nil
+}
+
+// NextSweep is when the next sweep comes by itself, and why then. Its zero value: none is pending.
+type NextSweep struct {
+	// At is by the NATS server's clock. Zero while a sweep runs.
+	At time.Time `json:"at,omitzero"`
+	// Delay is what lies between the end of the sweep before it and At.
+	Delay SweepDelay `json:"delay"`
+	// Reason is why Delay was chosen.
+	Reason SweepReason `json:"reason"`
+	// Running: the sweep was due and is under way, or waits for one that was asked for by hand. The one
+	// after it is chosen at its end.
+	Running bool `json:"running"`
+}
+
+// SweepDelay is a duration whose JSON is as a person would type it, such as "30s".
+type SweepDelay time.Duration
+
+// String is a Go duration, such as 1m0s.
+func (d SweepDelay) String() string { return time.Duration(d).String() }
+
+// MarshalText writes what String returns.
+func (d SweepDelay) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a Go duration.
+func (d *SweepDelay) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = SweepDelay(parsed)
+	return err
+}
+
+// NextSweep asks the stream which sweep comes next.
+func (s *Scheduler) NextSweep(ctx context.Context) (NextSweep, error) {
+	tick, fired, err := s.tick(ctx)
+	if err != nil || tick == nil {
+		return NextSweep{}, err
+	}
+	delay, reason := streams.SweepPace(tick.Header)
+	next := NextSweep{Delay: SweepDelay(delay), Reason: SweepReason(reason), Running: fired}
+	if !fired {
+		next.At, _ = streams.ScheduledAt(tick.Header)
+	}
+	return next, nil
+}
+
+// maxWaitingSweeps is among how many sweeps that wait the tick is looked for. More are not asked for by hand.
+const maxWaitingSweeps = 100
+
+// tick is the one that is pending or, where there is none, has fired and is not swept yet; nil where there is
+// neither. It also sees what time the NATS server has.
+func (s *Scheduler) tick(ctx context.Context) (tick *jetstream.RawStreamMsg, fired bool, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("look for the pending sweep: %w", err)
+		}
+	}()
 	stream, err := s.js.Stream(ctx, streams.StreamChecks)
 	if err != nil {
-		return fmt.Errorf("look for the pending sweep: %w", err)
+		return nil, false, err
 	}
 	s.offset.Store(int64(time.Until(stream.CachedInfo().TimeStamp)))
 	pending, err := stream.GetLastMsgForSubject(ctx, streams.SubjectScheduleSweep)
-	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		if fired, err := stream.GetLastMsgForSubject(ctx, streams.SubjectSweep); err == nil && streams.IsTick(fired.Header) {
-			return nil // its end schedules the next; another one would wait behind it
+	if !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return pending, false, err
+	}
+	sequence := uint64(1)
+	for range maxWaitingSweeps {
+		waiting, err := stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(streams.SubjectSweep))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			return nil, false, nil
+		case err != nil:
+			return nil, false, err
+		case streams.IsTick(waiting.Header):
+			return waiting, true, nil
 		}
-		return s.scheduleSweep(ctx, delay)
-	case err != nil:
-		return fmt.Errorf("look for the pending sweep: %w", err)
+		sequence = waiting.Sequence + 1
 	}
-	if at, ok := streams.ScheduledAt(pending.Header); !ok || at.After(s.now().Add(atMost)) {
-		return s.scheduleSweep(ctx, atMost)
-	}
-	return nil
+	return nil, false, nil
 }

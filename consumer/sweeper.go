@@ -51,13 +51,24 @@ func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.
 	if result.TotalChecked > 0 {
 		level = c.logger.InfoContext
 	}
-	level(working, "swept", "total_checked", result.TotalChecked, "marked_success", result.MarkedSuccess,
+	attrs := []any{
+		"total_checked", result.TotalChecked, "marked_success", result.MarkedSuccess,
 		"marked_failed", result.MarkedFailed, "marked_retry", result.MarkedRetry, "skipped", result.Skipped,
-		"took", time.Since(start).String())
+		"took", time.Since(start).String(),
+	}
 	if err != nil || !streams.IsTick(msg.Headers()) {
+		level(working, "swept", attrs...)
 		return err
 	}
-	return c.scheduler.scheduleSweep(working, c.cfg.SweepInterval)
+	previous, _ := streams.SweepPace(msg.Headers())
+	// What was skipped is no work: it is there again at every sweep.
+	foundWork := result.MarkedSuccess+result.MarkedFailed+result.MarkedRetry > 0
+	delay, reason := c.pace.next(previous, foundWork, c.scheduler.now())
+	level(working, "swept", append(attrs, "next_in", delay.String(), "next_reason", string(reason))...)
+	if before := c.pace.known(previous); delay != before {
+		c.logger.InfoContext(working, "sweep delay changed", "from", before.String(), "to", delay.String(), "reason", string(reason))
+	}
+	return c.scheduler.scheduleSweep(working, delay, reason)
 }
 
 // keepTick makes sure, at the start and now and then, that the streams are there and a sweep is pending: its
@@ -71,7 +82,7 @@ func (c *Consumer) keepTick(ctx context.Context) error {
 			c.logger.DebugContext(ctx, "no sweep scheduled", "err", err)
 			wait = min(wait, apiTimeout)
 		} else {
-			soon = c.cfg.SweepInterval
+			soon, _ = c.pace.next(0, false, c.scheduler.now())
 		}
 		select {
 		case <-time.After(wait):

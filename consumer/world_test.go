@@ -57,7 +57,7 @@ func setupAt(t *testing.T, url string) *world {
 
 func (w *world) tickAt(at time.Time) {
 	w.Helper()
-	w.sendMsg(streams.SweepSchedule(at))
+	w.sendMsg(streams.SweepSchedule(at, time.Hour, "restored"))
 }
 
 func (w *world) exec(sql string, args ...any) {
@@ -93,18 +93,24 @@ func (w *world) insertLog(post, status string, age time.Duration) uuid.UUID {
 // insertLogs adds n logs in processing, of posts named prefix1 to prefix<n>.
 func (w *world) insertLogs(prefix string, n int, age time.Duration) []uuid.UUID {
 	w.Helper()
-	rows, err := w.db.Query(w.Context(), `
+	return column[uuid.UUID](w, `
 		INSERT INTO publish_logs (platform, status, external_post_id, updated_at)
 		SELECT 'instagram', 'processing', $1 || n, now() - $3::interval FROM generate_series(1, $2) n
 		RETURNING id`, prefix, n, age)
+}
+
+// column returns the values that sql selects.
+func column[T any](w *world, sql string, args ...any) []T {
+	w.Helper()
+	rows, err := w.db.Query(w.Context(), sql, args...)
 	if err != nil {
-		w.Fatal(err)
+		w.Fatalf("%v in %s", err, sql)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	values, err := pgx.CollectRows(rows, pgx.RowTo[T])
 	if err != nil {
-		w.Fatal(err)
+		w.Fatalf("%v in %s", err, sql)
 	}
-	return ids
+	return values
 }
 
 // row is what a test wants to know of a publish_logs row; null is empty.

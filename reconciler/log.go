@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"context"
 	"time"
 
 	"github.com/google/uuid"
@@ -106,6 +107,19 @@ type OutboxEvent struct {
 	// Body is the JSON of what is told.
 	Body []byte
 }
+
+// Told is what of the outbox stands in the stream of outcome events.
+type Told struct {
+	// Events are the ids of those that do. Others that are not in the outbox any more may be among them.
+	Events []uuid.UUID
+	// Sequence is the stream's up to which all that stands there is told: beyond it alone may lie what is
+	// in the outbox and not in Events.
+	Sequence uint64
+}
+
+// Tell publishes events, each for its place: the first behind a sequence of their stream, each of the others
+// behind the one before. It returns what stands there.
+type Tell func(ctx context.Context, after uint64, events []OutboxEvent) (Told, error)
 
 // Severity of a ledger event.
 type Severity string

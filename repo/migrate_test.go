@@ -50,7 +50,7 @@ func TestMigrateFreshAndAgain(t *testing.T) {
 			w.exec(`INSERT INTO publish_logs (platform) VALUES ('instagram')`)
 		}
 	}
-	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_platform_silence", "publish_platforms", "publish_reconciler_migrations"})
+	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_outbox_told", "publish_platform_silence", "publish_platforms", "publish_reconciler_migrations"})
 	equal(t, "indexes", w.indexes("publish_logs"), []string{
 		"publish_logs_created_idx", "publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx",
 	})

@@ -33,19 +33,37 @@ func (w *world) change(n int) []uuid.UUID {
 	return ids
 }
 
-// drain drains at most limit events by publish, and returns the ids that publish saw.
-func (w *world) drain(limit int, publish error) (ids []uuid.UUID, err error) {
-	w.Helper()
-	n, err := w.store.DrainOutbox(w.Context(), limit, func(_ context.Context, events []reconciler.OutboxEvent) error {
-		for _, event := range events {
-			ids = append(ids, event.ID)
-		}
-		return publish
-	})
-	if err == nil && n != len(ids) {
-		w.Errorf("drained %d, handed out %d", n, len(ids))
+// telling tells what it is handed, at the end of an imagined stream.
+type telling struct {
+	after []uint64 // of each batch
+	ids   []uuid.UUID
+}
+
+func (l *telling) tell(_ context.Context, after uint64, events []reconciler.OutboxEvent) (reconciler.Told, error) {
+	told := reconciler.Told{Sequence: after + uint64(len(events))}
+	for _, event := range events {
+		told.Events = append(told.Events, event.ID)
 	}
-	return ids, err
+	l.after = append(l.after, after)
+	l.ids = append(l.ids, told.Events...)
+	return told, nil
+}
+
+// drain drains the outbox in batches of at most limit events.
+func (w *world) drain(limit int, tell reconciler.Tell) error {
+	w.Helper()
+	for {
+		more, err := w.store.DrainOutbox(w.Context(), limit, tell)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// plan is what the outbox says of the stream.
+func (w *world) plan() string {
+	w.Helper()
+	return one[string](w, `SELECT format('%s beyond %s, strays up to %s', cardinality(batch), sequence, strays) FROM publish_outbox_told`)
 }
 
 func TestOutboxHoldsWhatIsToBeTold(t *testing.T) {
@@ -57,15 +75,13 @@ func TestOutboxHoldsWhatIsToBeTold(t *testing.T) {
 	default:
 		t.Error("nobody is woken")
 	}
-	first, err := w.drain(2, nil)
-	if err != nil {
+	var told telling
+	if err := w.drain(2, told.tell); err != nil {
 		t.Fatal(err)
 	}
-	rest, err := w.drain(2, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	equal(t, "events, in their order", append(first, rest...), ids)
+	equal(t, "events, in their order", told.ids, ids)
+	equal(t, "batches behind", told.after, []uint64{0, 2})
+	equal(t, "plan", w.plan(), "0 beyond 3, strays up to 0")
 	equal(t, "left", one[int](w, `SELECT count(*) FROM publish_outbox`), 0)
 }
 
@@ -77,7 +93,8 @@ func TestOutboxEvent(t *testing.T) {
 		Reason: "webhook_timeout", Trigger: "check",
 	}
 	w.transact(logIDs(uuid.New()), decided(reconciler.Changes{Outbox: []reconciler.StateChange{change}}))
-	_, err := w.store.DrainOutbox(t.Context(), 1, func(_ context.Context, events []reconciler.OutboxEvent) error {
+	var told telling
+	err := w.drain(1, func(ctx context.Context, after uint64, events []reconciler.OutboxEvent) (reconciler.Told, error) {
 		event := events[0]
 		equal(t, "id, platform, outcome", []any{event.ID, event.Platform, event.Outcome}, []any{change.ID, "tiktok", "failed"})
 		var body reconciler.StateChange
@@ -86,7 +103,7 @@ func TestOutboxEvent(t *testing.T) {
 		}
 		body.ID = change.ID // it is no part of the body
 		equal(t, "body", body, change)
-		return nil
+		return told.tell(ctx, after, events)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -98,30 +115,96 @@ func TestOutboxKeepsWhatCouldNotBeTold(t *testing.T) {
 	w := newOutboxWorld(t)
 	ids := w.change(2)
 	away := errors.New("nats is away")
-	if _, err := w.drain(10, away); !errors.Is(err, away) {
+	err := w.drain(10, func(context.Context, uint64, []reconciler.OutboxEvent) (reconciler.Told, error) {
+		return reconciler.Told{}, away
+	})
+	if !errors.Is(err, away) {
 		t.Fatalf("error %v, want %v", err, away)
 	}
-	again, err := w.drain(10, nil)
-	if err != nil {
+	older := uuid.UUID{1} // of a transaction that took longer
+	w.exec(`INSERT INTO publish_outbox (id, platform, outcome, body) VALUES ($1, 'instagram', 'failed', '{}')`, older)
+	var told telling
+	if err := w.drain(10, told.tell); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "handed out again", again, ids)
+	equal(t, "handed out again, for the same places", told.ids, append(ids, older))
+	equal(t, "batches behind", told.after, []uint64{0, 2})
 }
 
-func TestOutboxEventsAreInOneHand(t *testing.T) {
+func TestOutboxIsDrainedByOne(t *testing.T) {
 	t.Parallel()
 	w := newOutboxWorld(t)
-	ids := w.change(4)
-	var others []uuid.UUID
-	_, err := w.store.DrainOutbox(t.Context(), 2, func(context.Context, []reconciler.OutboxEvent) error {
-		var err error
-		others, err = w.drain(10, nil)
-		return err
+	w.change(1)
+	var told telling
+	err := w.drain(10, func(ctx context.Context, after uint64, events []reconciler.OutboxEvent) (reconciler.Told, error) {
+		if err := w.drain(10, nil); !errors.Is(err, reconciler.ErrLocked) {
+			t.Errorf("the other's error: %v", err)
+		}
+		return told.tell(ctx, after, events)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "the other's", others, ids[2:])
+}
+
+func TestOutboxThatIsEmptyIsOnlyRead(t *testing.T) {
+	t.Parallel()
+	w := newOutboxWorld(t)
+	version := func() string { return one[string](w, `SELECT xmin::text FROM publish_outbox_told`) }
+	before := version()
+	if err := w.drain(10, nil); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "written by", version(), before)
+}
+
+// What stands in the stream decides which events are left, and where they belong.
+func TestOutboxPlan(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		told     []int // of five events, planned for 11 to 15
+		sequence uint64
+		plan     string
+		next     []uint64 // behind which the next batches are handed out
+	}{
+		"the first are there":        {[]int{0, 1}, 12, "3 beyond 12, strays up to 0", []uint64{12}},
+		"nothing but others' events": {nil, 12, "5 beyond 12, strays up to 15", []uint64{12, 13, 14, 15}},
+		"some among others' events":  {[]int{0, 1}, 13, "3 beyond 13, strays up to 15", []uint64{13, 14, 15}},
+		"far beyond":                 {nil, 99, "5 beyond 99, strays up to 15", []uint64{99}},
+		"others than the first":      {[]int{1, 2}, 12, "3 beyond 12, strays up to 15", []uint64{12, 13, 14}},
+		"known by their ids alone":   {[]int{0, 1, 2, 3, 4}, 10, "0 beyond 10, strays up to 15", nil},
+		"the stream is a new one":    {nil, 3, "5 beyond 3, strays up to 0", []uint64{3}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newOutboxWorld(t)
+			w.exec(`UPDATE publish_outbox_told SET sequence = 10`)
+			ids := w.change(5)
+			drain := func(tell reconciler.Tell) {
+				t.Helper()
+				if _, err := w.store.DrainOutbox(t.Context(), 10, tell); err != nil {
+					t.Fatal(err)
+				}
+			}
+			drain(nil) // plans
+			equal(t, "planned", w.plan(), "5 beyond 10, strays up to 0")
+			drain(func(context.Context, uint64, []reconciler.OutboxEvent) (reconciler.Told, error) {
+				told := reconciler.Told{Sequence: tt.sequence}
+				for _, i := range tt.told {
+					told.Events = append(told.Events, ids[i])
+				}
+				return told, nil
+			})
+			equal(t, "plan", w.plan(), tt.plan)
+			var told telling
+			if err := w.drain(10, told.tell); err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "batches behind", told.after, tt.next)
+			equal(t, "left", one[int](w, `SELECT count(*) FROM publish_outbox`), 0)
+		})
+	}
 }
 
 func TestOutboxWithoutCommit(t *testing.T) {

@@ -1,8 +1,6 @@
 package repo_test
 
 import (
-	"context"
-	"encoding/json"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -95,21 +93,8 @@ func TestReplicasAgreeOnAHold(t *testing.T) {
 	equal(t, "events", column[int](s.world, `SELECT count(*) FROM ledger_events WHERE metadata->>'reason' = 'platform_hold' GROUP BY entity_id HAVING count(*) <> 1`), []int{})
 	equal(t, "held logs", one[int](s.world, `SELECT count(DISTINCT entity_id) FROM ledger_events WHERE event_type = 'publish_reconcile_skipped'`), 100)
 
-	store := openStore(t, repo.Config{URL: s.url, Outbox: true})
-	var told []reconciler.OutboxEvent
-	if _, err := store.DrainOutbox(t.Context(), 10, func(_ context.Context, events []reconciler.OutboxEvent) error {
-		told = slices.Clone(events)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if len(told) != 1 || told[0].Platform != "instagram" || told[0].Outcome != "hold" || told[0].ID == uuid.Nil {
-		t.Fatalf("told %+v", told)
-	}
-	var body map[string]any
-	if err := json.Unmarshal(told[0].Body, &body); err != nil {
-		t.Fatal(err)
-	}
+	equal(t, "told", column[string](s.world, `SELECT platform || ' ' || outcome FROM publish_outbox`), []string{"instagram hold"})
+	body := object(t, one[string](s.world, `SELECT body FROM publish_outbox`))
 	hold := s.known("instagram").Hold
 	equal(t, "body", body, map[string]any{
 		"platform": "instagram", "reason": "platform_hold", "due_logs": 25.0,

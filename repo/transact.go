@@ -36,8 +36,7 @@ func (s *Store) Transact(ctx context.Context, keys reconciler.Keys, decide func(
 
 func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconciler.Keys, decide func(reconciler.Locked) reconciler.Changes) error {
 	var locked reconciler.Locked
-	first := &pgx.Batch{}
-	first.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	first := beginBatch()
 	if err := queueLock(first, keys, &locked); err != nil {
 		return err
 	}
@@ -52,12 +51,7 @@ func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconcile
 	if err := queueChanges(second, changes); err != nil {
 		return err
 	}
-	second.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
-		if tag.String() != "COMMIT" { // a failed transaction answers COMMIT with ROLLBACK
-			return errors.New("the transaction was rolled back")
-		}
-		return nil
-	})
+	queueCommit(second)
 	if err := conn.SendBatch(ctx, second).Close(); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
@@ -65,6 +59,22 @@ func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconcile
 		s.wakeOutbox()
 	}
 	return nil
+}
+
+// beginBatch is a batch that begins a transaction.
+func beginBatch() *pgx.Batch {
+	batch := &pgx.Batch{}
+	batch.Queue(`BEGIN ISOLATION LEVEL READ COMMITTED`)
+	return batch
+}
+
+func queueCommit(batch *pgx.Batch) {
+	batch.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
+		if tag.String() != "COMMIT" { // a failed transaction answers COMMIT with ROLLBACK
+			return errors.New("the transaction was rolled back")
+		}
+		return nil
+	})
 }
 
 // rollback gives the connection back to the pool fit for use, so that a refused row costs no reconnect.

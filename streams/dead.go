@@ -32,6 +32,10 @@ const (
 	// HeaderDeadSequence and HeaderDeadTime.
 	HeaderFirstSequence = "Publish-Check-Sequence"
 	HeaderFirstTime     = "Publish-Check-Time"
+	// HeaderSweepDelay is how long the sweep waited for the one before it to be over (a Go duration), and
+	// HeaderSweepReason why, in one word.
+	HeaderSweepDelay  = "Publish-Sweep-Delay"
+	HeaderSweepReason = "Publish-Sweep-Reason"
 )
 
 // Why a message that was understood is dead all the same.

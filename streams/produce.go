@@ -75,9 +75,23 @@ func RetrySchedule(logID uuid.UUID, original jetstream.Msg, origin *jetstream.Ms
 	return msg
 }
 
-// SweepSchedule fires a sweep at the given moment; it takes the place of the one that is pending.
-func SweepSchedule(at time.Time) *nats.Msg {
-	return schedule(SubjectScheduleSweep, SubjectSweep, nil, at)
+// SweepSchedule fires a sweep at the given moment; it takes the place of the one that is pending. Delay and
+// reason are how that moment was chosen; they come with the sweep, see [SweepPace].
+func SweepSchedule(at time.Time, delay time.Duration, reason string) *nats.Msg {
+	msg := schedule(SubjectScheduleSweep, SubjectSweep, nil, at)
+	msg.Header.Set(HeaderSweepDelay, delay.String())
+	msg.Header.Set(HeaderSweepReason, reason)
+	return msg
+}
+
+// SweepPace is what [SweepSchedule] was told, of the schedule or of the sweep that it fired. Both are zero
+// where the message says nothing.
+func SweepPace(header nats.Header) (delay time.Duration, reason string) {
+	delay, err := time.ParseDuration(header.Get(HeaderSweepDelay))
+	if err != nil || delay < 0 {
+		delay = 0
+	}
+	return delay, header.Get(HeaderSweepReason)
 }
 
 // schedule writes the headers itself: nats.go's WithScheduleAt cuts to whole seconds, which fires early.

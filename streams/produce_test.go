@@ -222,13 +222,21 @@ func TestSweepSchedule(t *testing.T) {
 	t.Parallel()
 	js := setup(t)
 	for _, at := range []time.Time{time.Now().Add(time.Hour), time.Now()} {
-		if _, err := js.PublishMsg(t.Context(), streams.SweepSchedule(at)); err != nil {
+		if _, err := js.PublishMsg(t.Context(), streams.SweepSchedule(at, 90*time.Second, "found_none")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	msg := next(t, js, streams.StreamChecks, streams.ConsumerSweeper)
 	if msg.Subject() != streams.SubjectSweep || len(msg.Data()) != 0 || !streams.IsTick(msg.Headers()) {
 		t.Errorf("%s on %s with %v", msg.Data(), msg.Subject(), msg.Headers())
+	}
+	if delay, reason := streams.SweepPace(msg.Headers()); delay != 90*time.Second || reason != "found_none" {
+		t.Errorf("delay %s, reason %q", delay, reason)
+	}
+	for _, none := range []nats.Header{nil, {streams.HeaderSweepDelay: {"soon"}}, {streams.HeaderSweepDelay: {"-1s"}}} {
+		if delay, reason := streams.SweepPace(none); delay != 0 || reason != "" {
+			t.Errorf("%v: delay %s, reason %q", none, delay, reason)
+		}
 	}
 	if streams.IsTick(nil) {
 		t.Error("a sweep asked for by hand is a tick")

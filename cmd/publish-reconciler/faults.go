@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"publish-reconciler/consumer"
 )
 
 // oneOf is what a word stands for.
@@ -62,6 +64,14 @@ func (f *faults) rate(flag, variable, value string) float64 {
 		f.add(flag, variable, value, "a rate such as 10/s, 30/m or 100/h, from 1/h to 10000/s")
 	}
 	return n
+}
+
+func (f *faults) peakHours(flag, variable, value string) consumer.PeakHours {
+	peak, err := consumer.ParsePeakHours(value)
+	if err != nil {
+		f.add(flag, variable, value, "windows such as 18:00-23:00 Europe/Madrid or Mon-Fri 18:00-23:00, separated by semicolons; "+err.Error())
+	}
+	return peak
 }
 
 // perPlatform reads "platform=value" pairs, separated by semicolons. Platforms are in lower case, as in

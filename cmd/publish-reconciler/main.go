@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"syscall"
+	_ "time/tzdata" // for peak hours, where the machine has no time zones: the container's image has none
 
 	"github.com/alecthomas/kong"
 

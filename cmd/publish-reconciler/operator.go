@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
 	"publish-reconciler/streams"
@@ -258,11 +259,11 @@ type statusAnswer struct {
 	Ready     map[string]string `json:"ready"`
 	Platforms []repo.Backlog    `json:"platforms"`
 	// Holds are the platforms whose logs are held.
-	Holds     []reconciler.Hold `json:"holds"`
-	Parked    int               `json:"parked_webhooks"`
-	Dead      uint64            `json:"dead_letters"`
-	NextSweep nextSweep         `json:"next_sweep"`
-	Version   string            `json:"version"`
+	Holds     []reconciler.Hold  `json:"holds"`
+	Parked    int                `json:"parked_webhooks"`
+	Dead      uint64             `json:"dead_letters"`
+	NextSweep consumer.NextSweep `json:"next_sweep"`
+	Version   string             `json:"version"`
 }
 
 func (o *operator) status(ctx context.Context, _ params) (any, error) {
@@ -288,7 +289,7 @@ func (o *operator) status(ctx context.Context, _ params) (any, error) {
 		return nil, fmt.Errorf("count the dead letters: %w", err)
 	}
 	answer.Dead = dead.CachedInfo().State.Msgs
-	if answer.NextSweep, err = o.nextSweep(ctx); err != nil {
+	if answer.NextSweep, err = o.scheduler.NextSweep(ctx); err != nil {
 		return nil, fmt.Errorf("look for the next sweep: %w", err)
 	}
 	return answer, nil

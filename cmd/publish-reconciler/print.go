@@ -14,6 +14,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
+	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
 )
 
@@ -132,16 +133,18 @@ func printLogs(w io.Writer, page logsAnswer) {
 	}
 }
 
-// statusSeen is a [statusAnswer] as far as it is printed.
-type statusSeen struct {
-	statusAnswer
-	NextSweep struct {
-		At     time.Time `json:"at"`
-		Reason string    `json:"reason"`
-	} `json:"next_sweep"`
+// inWords tells when the next sweep comes, and why then.
+func inWords(next consumer.NextSweep) string {
+	switch {
+	case next.Running:
+		return "under way"
+	case next.At.IsZero():
+		return "none is pending: a replica schedules one within SWEEP_INTERVAL"
+	}
+	return fmt.Sprintf("%s, %s after the last: %s", moment(&next.At), short(time.Duration(next.Delay)), visible(string(next.Reason)))
 }
 
-func printStatus(w io.Writer, s statusSeen) {
+func printStatus(w io.Writer, s statusAnswer) {
 	t := newTable(w)
 	for _, part := range slices.Sorted(maps.Keys(s.Ready)) {
 		t.line(visible(part), visible(s.Ready[part]))
@@ -151,7 +154,7 @@ func printStatus(w io.Writer, s statusSeen) {
 	}
 	t.line("parked webhooks", strconv.Itoa(s.Parked))
 	t.line("dead letters", strconv.FormatUint(s.Dead, 10))
-	t.line("next sweep", moment(&s.NextSweep.At)+" "+visible(s.NextSweep.Reason))
+	t.line("next sweep", inWords(s.NextSweep))
 	t.line("version", visible(s.Version))
 	t.flush()
 	fmt.Fprintln(w)

@@ -35,6 +35,7 @@ type service struct {
 	js         jetstream.JetStream
 	store      *repo.Store
 	reconciler *reconciler.Reconciler
+	scheduler  *consumer.Scheduler
 	consumer   *consumer.Consumer
 	relay      *consumer.Relay // nil where outcome events are off
 	listener   net.Listener
@@ -64,11 +65,13 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	if err != nil {
 		return nil, err
 	}
-	scheduler := consumer.NewScheduler(s.js)
+	s.scheduler = consumer.NewScheduler(s.js)
 	cfg.probe.Logger = logger
-	s.reconciler = reconciler.New(s.store, scheduler, consumer.NewProber(s.nc, cfg.probe), cfg.policy, logger)
-	s.consumer, err = consumer.New(s.js, s.reconciler, scheduler, s.store, consumer.Config{
+	s.reconciler = reconciler.New(s.store, s.scheduler, consumer.NewProber(s.nc, cfg.probe), cfg.policy, logger)
+	s.consumer, err = consumer.New(s.js, s.reconciler, s.scheduler, s.store, consumer.Config{
 		SweepInterval: cfg.sweepInterval,
+		SweepMin:      cfg.sweepMin,
+		PeakHours:     cfg.peakHours,
 		StoreTimeout:  repo.DefaultTimeout,
 		Restore:       s.prepareStreams,
 		Logger:        logger,

@@ -56,7 +56,9 @@ type ruleSettings struct {
 	PlatformTimeouts string `name:"platform-timeouts" env:"PLATFORM_TIMEOUTS" help:"Patience with single platforms, such as instagram=15m;tiktok=30m."`
 	PlatformRetries  string `name:"platform-retries" env:"PLATFORM_RETRIES" help:"Automatic retries before a log fails, such as instagram=1."`
 	LateWebhooks     string `name:"late-webhooks" env:"LATE_WEBHOOKS" default:"accept" help:"Whether a confirmation after the deadline corrects the log: accept or ignore."`
-	SweepInterval    string `name:"sweep-interval" env:"SWEEP_INTERVAL" default:"1m" help:"Time between two sweeps."`
+	SweepInterval    string `name:"sweep-interval" env:"SWEEP_INTERVAL" default:"1m" help:"The most time between two sweeps: while they find nothing to do."`
+	SweepMin         string `name:"sweep-min" env:"SWEEP_MIN" default:"5s" help:"The least time between two sweeps: while they find work."`
+	PeakHours        string `name:"peak-hours" env:"PEAK_HOURS" help:"When sweeps keep to the least time, such as 18:00-23:00 Europe/Madrid."`
 }
 
 type probeSettings struct {
@@ -95,6 +97,8 @@ type config struct {
 	policy         reconciler.Policy
 	probe          consumer.ProbeConfig
 	sweepInterval  time.Duration
+	sweepMin       time.Duration
+	peakHours      consumer.PeakHours
 	events         bool
 	log            logConfig
 }
@@ -154,6 +158,8 @@ func (s settings) config() (config, error) {
 			Rate:    f.rate("probe-rate", "PROBE_RATE", s.ProbeRate),
 		},
 		sweepInterval: f.duration("sweep-interval", "SWEEP_INTERVAL", s.SweepInterval, minSweepInterval, maxSweepInterval),
+		sweepMin:      f.duration("sweep-min", "SWEEP_MIN", s.SweepMin, minSweepInterval, maxSweepInterval),
+		peakHours:     f.peakHours("peak-hours", "PEAK_HOURS", s.PeakHours),
 		events:        oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
 		log:           s.logSettings.read(&f),
 	}

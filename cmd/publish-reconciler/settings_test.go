@@ -114,6 +114,19 @@ func allSettings(t *testing.T) []setting {
 			"a duration such as 10m, from 1s to 24h",
 		},
 		{
+			"sweep-min", "SWEEP_MIN", func(c config) any { return c.sweepMin }, 5 * time.Second,
+			map[string]any{"1s": time.Second, "24h": 24 * time.Hour},
+			[]string{"999ms", "25h", "1"},
+			"a duration such as 10m, from 1s to 24h",
+		},
+		{
+			"peak-hours", "PEAK_HOURS", func(c config) any { return c.peakHours.String() }, "",
+			map[string]any{"Mon-Fri 18:00-23:00  Europe/Madrid; 10:00-24:00": "Mon-Fri 18:00-23:00 Europe/Madrid;10:00-24:00"},
+			[]string{"18:00-23:00 Europe/Madird"},
+			"windows such as 18:00-23:00 Europe/Madrid or Mon-Fri 18:00-23:00, separated by semicolons; " +
+				`zone "Europe/Madird" is not known: it must be one such as Europe/Madrid`,
+		},
+		{
 			"stream-replicas", "STREAM_REPLICAS", func(c config) any { return c.streamReplicas }, 1,
 			map[string]any{"1": 1, "3": 3},
 			[]string{"0", "2", "5", "three"},
