@@ -91,9 +91,10 @@ func TestStopDuringASweep(t *testing.T) {
 	w := setup(t)
 	w.insertLogs("p", 1500, time.Hour) // three pages
 	blocked := newLatch()
-	var pages atomic.Int64
+	var transactions atomic.Int64
 	r := w.start(transacting(func(ctx context.Context, do func() error) error {
-		if pages.Add(1) == 2 {
+		// The first page takes two: one to find that it is silent, one once nobody listens to a probe.
+		if transactions.Add(1) == 3 {
 			if err := blocked.pass(ctx); err != nil {
 				return err
 			}

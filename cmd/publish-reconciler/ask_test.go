@@ -83,7 +83,7 @@ func TestCommands(t *testing.T) {
 
 	w.publish("ig_4", "processing", `{}`, 0)
 	w.types(exitOK, "status", hush).looks(`consumers +ok`, `nats +ok`, `postgres +ok`, `parked webhooks +0`, `dead letters +0`,
-		`next sweep +`+aTime+` .*`, `version +.+`, ``, `PLATFORM +OPEN +DUE +OLDEST UPDATE`, `instagram +1 +0 +`+aTime)
+		`next sweep +`+aTime+` \(\w+(, \w+ after the last one)?\)`, `version +.+`, ``, `PLATFORM +OPEN +DUE +OLDEST UPDATE`, `instagram +1 +0 +`+aTime)
 	contains(t, w.types(exitOK, "status", "--json", hush).stdout.String(), `"next_sweep":{"at":`)
 }
 

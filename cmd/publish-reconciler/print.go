@@ -141,7 +141,11 @@ func inWords(next consumer.NextSweep) string {
 	case next.At.IsZero():
 		return "none is pending: a replica schedules one within SWEEP_INTERVAL"
 	}
-	return fmt.Sprintf("%s, %s after the last: %s", moment(&next.At), short(time.Duration(next.Delay)), visible(string(next.Reason)))
+	because := visible(string(next.Reason))
+	if next.Delay > 0 {
+		because += ", " + short(time.Duration(next.Delay)) + " after the last one"
+	}
+	return fmt.Sprintf("%s (%s)", moment(&next.At), because)
 }
 
 func printStatus(w io.Writer, s statusAnswer) {
