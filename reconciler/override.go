@@ -64,7 +64,7 @@ func (r *Reconciler) Override(ctx context.Context, o Override) (change StateChan
 			switch {
 			case log.ID != o.LogID:
 			case log.Status == o.Status:
-				vain = ErrNoChange
+				vain = fmt.Errorf("it is %s already: %w", log.Status, ErrNoChange)
 			default:
 				vain = nil
 				d := newDraft(log)

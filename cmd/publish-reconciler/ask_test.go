@@ -48,7 +48,7 @@ func TestCommands(t *testing.T) {
 
 	w.types(exitOK, "override", silent, "success", "--actor=ana", "--note=seen live", hush).looks(`log ` + silent + `: failed → success, by ana`)
 	p = w.types(exitFailure, "override", silent, "success", "--actor=ana", hush)
-	p.says("publish-reconciler: override log " + silent + ": the override changes nothing")
+	p.says("publish-reconciler: override log " + silent + ": it is success already: the override changes nothing")
 
 	w.types(exitOK, "show", silent, hush).looks(
 		`.*success.*`, ``,

@@ -70,8 +70,9 @@ func (o *operator) storeWebhook(ctx context.Context, w webhook) (storedAnswer, e
 	return storedAnswer{"stored", ack.Stream, ack.Sequence, ack.Duplicate}, nil
 }
 
-// saysNotJSON tells whether a Content-Type is one, and not JSON's.
+// saysNotJSON tells whether a Content-Type is one, and not JSON's. What curl sends when it is told nothing says
+// nothing.
 func saysNotJSON(contentType string) bool {
 	media, _, err := mime.ParseMediaType(contentType)
-	return err == nil && media != "application/json" && !strings.HasSuffix(media, "+json")
+	return err == nil && media != "application/json" && !strings.HasSuffix(media, "+json") && media != "application/x-www-form-urlencoded"
 }

@@ -56,7 +56,7 @@ func TestBadWebhooks(t *testing.T) {
 		"broken":             {instagram, `{"external_post_id":`, "", 400, "the body is not JSON"},
 		"broken JSON":        {instagram, `{"external_post_id":`, "application/json; charset=utf-8", 400, "the body is not JSON"},
 		"broken, vendor's":   {instagram, `{"external_post_id":`, "application/vnd.platform+json", 400, "the body is not JSON"},
-		"form":               {instagram, `external_post_id=1`, "application/x-www-form-urlencoded", 415, `the body is not JSON, but "application/x-www-form-urlencoded"`},
+		"curl's default":     {instagram, `external_post_id=1`, "application/x-www-form-urlencoded", 400, `the body is not JSON`},
 		"XML":                {instagram, `<post/>`, "text/xml", 415, `the body is not JSON, but "text/xml"`},
 		"no type at all":     {instagram, `<post/>`, "?", 400, "the body is not JSON"},
 		"array":              {instagram, `[]`, "text/plain", 400, "the body is an array: it must be a JSON object"},
