@@ -124,7 +124,11 @@ func TestProbeAnswers(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := newAsking(t, consumer.ProbeConfig{Timeout: 100 * time.Millisecond})
+			timeout := soon
+			if tt.result == reconciler.ProbeNoAnswer {
+				timeout = 500 * time.Millisecond
+			}
+			a := newAsking(t, consumer.ProbeConfig{Timeout: timeout})
 			var body atomic.Value
 			answer(t, a.nats, "instagram", func(msg *nats.Msg) *nats.Msg {
 				body.Store(string(msg.Data))
@@ -268,7 +272,7 @@ func TestLogsAreProbed(t *testing.T) {
 			"broken":  {Data: []byte(`oops`)},
 		}[request.ExternalPostID]
 	})
-	w.start(func(p *parts) { p.probe.Timeout = 100 * time.Millisecond })
+	w.start()
 	for name, look := range map[string]func(uuid.UUID){
 		"check": func(id uuid.UUID) { w.send(streams.CheckSubject(id), "") },
 		"sweep": func(uuid.UUID) { w.send(streams.SubjectSweep, "") },
