@@ -32,7 +32,7 @@ func (p *progress) tell(now simulate.Progress) {
 	if p.terminal {
 		p.drawn = true
 		// Carriage return, and what was there erased to the line's end (ECMA-48).
-		fmt.Fprintf(p.w, "\r%s %s\x1b[K", bar(now.Ended, now.Logs), words(now))
+		fmt.Fprintf(p.w, "\r%s %s\x1b[K", bar(now.Done, now.Logs), words(now))
 		return
 	}
 	if time.Since(p.last) >= lineEvery {
@@ -50,7 +50,7 @@ func (p *progress) end() {
 }
 
 func words(now simulate.Progress) string {
-	return fmt.Sprintf("%d of %d logs begun, %d ended: %s", now.Begun, now.Logs, now.Ended, now.Phase)
+	return fmt.Sprintf("%d of %d logs: %s", now.Done, now.Logs, now.Phase)
 }
 
 func bar(done, all int) string {

@@ -115,14 +115,16 @@ func (c *simulateCommand) against(ctx context.Context, out output, cfg simulate.
 		fmt.Fprintf(out.stderr, "simulation %d: %d logs, %g a second, seed %d\n", cfg.Run, cfg.Plan.Logs, cfg.Plan.Rate, cfg.Plan.Seed)
 	}
 	err = c.conclude(ctx, out, simulation, databaseURL, progress)
-	if c.Cleanup {
+	switch {
+	case c.Embedded: // all of it vanishes
+	case c.Cleanup:
 		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		if failed := simulation.CleanUp(cleaning); failed != nil {
 			err = errors.Join(err, fmt.Errorf("clean up: %w", failed))
 		}
-	} else if !c.Embedded {
-		fmt.Fprintf(out.stderr, "its rows stay: posts of simulation %d (--cleanup removes them)\n", cfg.Run)
+	default:
+		fmt.Fprintf(out.stderr, "simulation %[1]d leaves its rows behind: --recheck %[1]d --cleanup removes them\n", cfg.Run)
 	}
 	return err
 }
@@ -141,15 +143,17 @@ func (c *simulateCommand) conclude(ctx context.Context, out output, simulation *
 	if err != nil {
 		return stopped(ctx, err)
 	}
-	report := report{Result: result, OK: result.OK() && stalled == nil, Logs: offenders(ctx, databaseURL, result)}
+	report := newReport(result, result.OK() && stalled == nil, offenders(ctx, databaseURL, result))
 	if err := report.print(out.stdout, c.JSON); err != nil {
 		return err
 	}
 	switch {
 	case stalled != nil:
 		return stalled
-	case !report.OK:
+	case result.Wrong > 0:
 		return fmt.Errorf("%d of %d logs are not as they must be", result.Wrong, result.Logs)
+	case !report.OK:
+		return errors.New("not all webhooks are acknowledged")
 	}
 	return nil
 }
@@ -173,13 +177,14 @@ func offenders(ctx context.Context, databaseURL string, result simulate.Result) 
 
 // stopped is why a run was broken off: an interrupted one proves nothing.
 func stopped(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	if ctx.Err() != nil {
+	switch {
+	case errors.Is(context.Cause(ctx), errPostgresEnded):
+		return errPostgresEnded
+	case ctx.Err() != nil:
 		return errors.New("stopped before the end: nothing is proven")
+	default:
+		return err
 	}
-	return err
 }
 
 func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"time"
 
 	"publish-reconciler/cmd/publish-reconciler/simulate"
 )
@@ -15,8 +14,19 @@ import (
 // report is a simulation's result with all that is known of the logs that are not as they must be.
 type report struct {
 	simulate.Result
-	OK   bool        `json:"ok"`
-	Logs []logAnswer `json:"offenders"`
+	OK bool `json:"ok"`
+	// Seconds is how long it was played, zero for a recheck, and PerSecond how many logs a second that made.
+	Seconds   float64     `json:"seconds"`
+	PerSecond float64     `json:"logs_per_second"`
+	Offenders []logAnswer `json:"offenders"`
+}
+
+func newReport(result simulate.Result, ok bool, offenders []logAnswer) report {
+	r := report{Result: result, OK: ok, Seconds: result.Took.Seconds(), Offenders: offenders}
+	if r.Seconds > 0 {
+		r.PerSecond = float64(result.Logs) / r.Seconds
+	}
+	return r
 }
 
 func (r report) print(w io.Writer, asJSON bool) error {
@@ -44,12 +54,13 @@ func (r report) printTable(w io.Writer) {
 	}
 	t.flush()
 	fmt.Fprintln(w)
-	t.line("", "EXPECTED", "FOUND")
+	t.line("IN ALL", "EXPECTED", "FOUND")
 	for _, tally := range []struct {
 		name string
 		simulate.Tally
 	}{
 		{"state changes", r.StateChanges},
+		{"outcome events", r.OutcomeEvents},
 		{"logs with dead letters", r.DeadLetters},
 		{"logs with parked webhooks", r.Parked},
 		{"logs with messages left", r.Messages},
@@ -63,11 +74,14 @@ func (r report) printTable(w io.Writer) {
 	if overtaken > 0 {
 		fmt.Fprintf(w, "\n%d logs were overtaken by their deadline: the service had not read their webhooks by then. A longer --timeout or a lower --rate gives it the time.\n", overtaken)
 	}
-	took := ""
-	if r.Took > 0 {
-		took = fmt.Sprintf(" in %s, %.0f a second", r.Took.Round(10*time.Millisecond), float64(r.Result.Logs)/r.Took.Seconds())
+	if r.OutcomeEvents.Expected > 0 && r.OutcomeEvents.Found == 0 {
+		fmt.Fprintln(w, "\nThere is no outcome event at all: of a service with EVENTS=off expect none, by --events=off.")
 	}
-	fmt.Fprintf(w, "\nsimulation %d, seed %d: %d logs%s, %d wrong\n", r.Run, r.Seed, r.Result.Logs, took, r.Wrong)
+	took := ""
+	if r.Seconds > 0 {
+		took = fmt.Sprintf(" in %.1f s, %.0f a second", r.Seconds, r.PerSecond)
+	}
+	fmt.Fprintf(w, "\nsimulation %d, seed %d: %d logs%s, %d wrong\n", r.Run, r.Seed, r.Logs, took, r.Wrong)
 }
 
 func (r report) printOffences(w io.Writer) {
@@ -77,7 +91,7 @@ func (r report) printOffences(w io.Writer) {
 		for _, fault := range offence.Faults {
 			fmt.Fprintf(w, "- %s\n", visible(fault))
 		}
-		for _, log := range r.Logs {
+		for _, log := range r.Offenders {
 			if log.ID == offence.LogID {
 				fmt.Fprintln(w)
 				printLog(w, log)

@@ -59,7 +59,7 @@ func (s *Simulation) CleanUp(ctx context.Context) error {
 // awaitWebhooks gives the service a while to read what was sent: a webhook that is read once its row is gone is
 // parked for ever.
 func (s *Simulation) awaitWebhooks(ctx context.Context) error {
-	for deadline := time.Now().Add(attemptTimeout); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(min(attemptTimeout, s.cfg.Patience)); time.Now().Before(deadline); {
 		left, err := s.left(ctx)
 		if err != nil || !left.webhooks {
 			return err

@@ -64,7 +64,7 @@ func (s *Simulation) drain(ctx context.Context) error {
 			return err
 		}
 		n := left.count()
-		s.cfg.Progress(Progress{Logs: s.story.Len(), Begun: s.story.Len(), Ended: s.story.Len(), Phase: fmt.Sprintf("waiting for %s", left)})
+		s.cfg.Progress(Progress{Logs: s.story.Len(), Done: s.story.Len(), Phase: fmt.Sprintf("waiting for %s", left)})
 		if n == 0 {
 			return nil
 		}

@@ -17,16 +17,18 @@ type Result struct {
 	Logs  int          `json:"logs"`
 	Wrong int          `json:"wrong"`
 	Kinds []KindResult `json:"kinds"`
-	// StateChanges are told by the ledger, DeadLetters counts the logs that have one.
-	StateChanges Tally `json:"state_changes"`
-	DeadLetters  Tally `json:"dead_letters"`
+	// StateChanges are told by the ledger, and OutcomeEvents of them in their stream, unless the service has
+	// these off. DeadLetters counts the logs that have one.
+	StateChanges  Tally `json:"state_changes"`
+	OutcomeEvents Tally `json:"outcome_events"`
+	DeadLetters   Tally `json:"dead_letters"`
 	// Parked counts the logs with parked webhooks, Messages those with messages that are left.
 	Parked   Tally `json:"parked_webhooks"`
 	Messages Tally `json:"messages_left"`
 	// Unacknowledged tells that webhooks of the run are not acknowledged.
 	Unacknowledged bool `json:"unacknowledged_webhooks"`
 	// Took is how long the play took; zero where nothing was played.
-	Took time.Duration `json:"took_ns"`
+	Took time.Duration `json:"-"`
 	// Offences are the first of the wrong logs.
 	Offences []Offence `json:"offences"`
 }
@@ -81,7 +83,7 @@ func (s *Simulation) Examine(ctx context.Context) (Result, error) {
 		return result, err
 	}
 	for from := 0; from < begun; from += batchSize {
-		s.cfg.Progress(Progress{Logs: begun, Begun: begun, Ended: from, Phase: "checking"})
+		s.cfg.Progress(Progress{Logs: begun, Done: from, Phase: "checking"})
 		logs := make([]Log, min(batchSize, begun-from))
 		for i := range logs {
 			logs[i] = s.story.Log(from + i)
@@ -94,7 +96,7 @@ func (s *Simulation) Examine(ctx context.Context) (Result, error) {
 			f := founds[i]
 			f.letters, f.told, f.left = mail.letters[log.Index], mail.told[log.Index], left.checks[log.Index]
 			verdict := s.judge(log, f)
-			result.count(log, f, verdict)
+			result.count(log, f, verdict, s.cfg.Events)
 			kinds[log.Kind].count(verdict)
 			if len(verdict.faults) > 0 && len(result.Offences) < s.cfg.Show {
 				result.Offences = append(result.Offences, Offence{s.cfg.Run.logID(log.Index), log, verdict.faults})
@@ -107,13 +109,17 @@ func (s *Simulation) Examine(ctx context.Context) (Result, error) {
 	return result, nil
 }
 
-func (r *Result) count(log Log, f found, v *verdict) {
+func (r *Result) count(log Log, f found, v *verdict, events bool) {
 	expected := log.Outcome
 	if v.overtaken {
 		expected = *cmp.Or(outcomes[log.Kind].overtaken, &expected)
 	}
 	r.StateChanges.Expected += len(expected.Changes)
 	r.StateChanges.Found += f.stateChanges()
+	if events {
+		r.OutcomeEvents.Expected += len(expected.Changes)
+		r.OutcomeEvents.Found += len(f.told)
+	}
 	r.DeadLetters.add(log.Dead != "", len(f.letters) > 0)
 	r.Parked.add(false, f.parked > 0)
 	r.Messages.add(false, len(f.left) > 0)

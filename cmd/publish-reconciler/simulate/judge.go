@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/google/uuid"
-
 	"publish-reconciler/reconciler"
 	"publish-reconciler/streams"
 )
@@ -63,7 +61,8 @@ func (s *Simulation) judge(log Log, f found) *verdict {
 			j.changes = append(j.changes, e)
 		}
 	}
-	if late := outcomes[log.Kind].overtaken; late != nil && len(j.changes) > 0 && j.changes[0].Reason == reconciler.ReasonWebhookTimeout {
+	byTimeout := func(e event) bool { return e.Reason == reconciler.ReasonWebhookTimeout }
+	if late := outcomes[log.Kind].overtaken; late != nil && slices.ContainsFunc(j.changes, byTimeout) {
 		j.want, j.overtaken = *late, true
 	}
 	if f.row == nil {
@@ -302,7 +301,7 @@ func (j *judgement) judgeMail() {
 	}
 	for id := range j.told {
 		if !slices.ContainsFunc(j.changes, func(e event) bool { return e.id == id }) {
-			j.fault("there is an outcome event %s of a change that the ledger does not have", uuid.UUID(id))
+			j.fault("there is an outcome event %s of a change that the ledger does not have", id)
 		}
 	}
 }

@@ -118,7 +118,7 @@ func (st *stage) conduct(ctx context.Context) error {
 		st.begin()
 		if time.Since(told) >= tellEvery {
 			told = time.Now()
-			st.tell("playing")
+			st.tell()
 		}
 		tick.Reset(st.untilNext())
 		inserts, insertC := offer(st.inserts, st.doInsert, batchSize)
@@ -150,14 +150,14 @@ func (st *stage) conduct(ctx context.Context) error {
 			if st.inHand+len(st.waiting) == 0 {
 				st.move() // nothing is late: it is not yet time
 			}
-			if err := st.stalled(st.slowest()); err != nil {
+			if err := st.stalled(st.awaited()); err != nil {
 				return err
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
-	st.tell("playing")
+	st.tell()
 	return nil
 }
 
@@ -250,8 +250,8 @@ func (st *stage) untilNext() time.Duration {
 	return max(time.Until(next), 10*time.Millisecond)
 }
 
-// slowest tells what is waited for.
-func (st *stage) slowest() string {
+// awaited tells what is waited for.
+func (st *stage) awaited() string {
 	counts := make(map[Wait]int)
 	for _, a := range st.waiting {
 		counts[a.wait()]++
@@ -260,8 +260,8 @@ func (st *stage) slowest() string {
 		st.inHand+len(st.inserts)+len(st.sends), counts[ForParked], counts[ForFailed], counts[ForReviewed], counts[forEnd])
 }
 
-func (st *stage) tell(phase string) {
-	st.cfg.Progress(Progress{Logs: st.story.Len(), Begun: st.next, Ended: st.ended, Phase: phase})
+func (st *stage) tell() {
+	st.cfg.Progress(Progress{Logs: st.story.Len(), Done: st.ended, Phase: fmt.Sprintf("playing, %d begun", st.next)})
 }
 
 // actors is a heap, the earliest first.

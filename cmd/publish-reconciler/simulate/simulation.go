@@ -35,11 +35,11 @@ type Config struct {
 	Logger   *slog.Logger
 }
 
-// Progress is how far a play is.
+// Progress is how far a simulation is.
 type Progress struct {
-	Logs, Begun, Ended int
-	// Phase is what is done at the moment.
-	Phase string
+	// Phase is what is done at the moment, and Done for how many of the Logs it is.
+	Phase      string
+	Done, Logs int
 }
 
 // Simulation is one playing of a story. Make one with [New].

@@ -125,38 +125,37 @@ func (s *Story) steps(log *Log, r *rand.Rand) []Step {
 	if log.Kind == Rejected {
 		says = rejection(r)
 	}
-	clear := Step{Do: Webhook, After: soon, Body: says.body(log.Platform)}
+	sure := Step{Do: Webhook, After: soon, Body: says.body(log.Platform)}
 	vague := Step{Do: Webhook, After: soon, Body: review().body(log.Platform)}
 	row := []Step{{Do: Insert}, {Do: Schedule}}
 	log.Says = &says
 	switch log.Kind {
 	case Duplicate:
-		steps := append(row, clear)
-		for range 1 + r.IntN(2) {
-			clear.After += s.within(r, 0, 0.05)
-			steps = append(steps, clear)
+		for range 2 + r.IntN(2) {
+			row = append(row, sure)
+			sure.After += s.within(r, 0, 0.05)
 		}
-		return steps
+		return row
 	case Reordered:
 		if r.IntN(2) == 0 {
-			return append(row, clear, vague)
+			return append(row, sure, vague)
 		}
-		return append(row, vague, clear)
+		return append(row, vague, sure)
 	case Reviewed:
-		clear.Wait = ForReviewed
-		return append(row, vague, clear)
+		sure.Wait = ForReviewed
+		return append(row, vague, sure)
 	case Unclear:
 		log.Says = nil
 		return append(row, vague)
 	case Late:
-		clear.Wait = ForFailed
-		return append(row, clear)
+		sure.Wait = ForFailed
+		return append(row, sure)
 	case Lost:
 		log.Says = nil
 		return row
 	case BeforeRow:
-		clear.After, row[0].Wait = 0, ForParked
-		return append([]Step{clear}, row...)
+		sure.After, row[0].Wait = 0, ForParked
+		return append([]Step{sure}, row...)
 	case Malformed:
 		wreck := wrecks[r.IntN(len(wrecks))]
 		broken := Step{Do: Broken, After: soon, Body: wreck.body}
@@ -164,15 +163,15 @@ func (s *Story) steps(log *Log, r *rand.Rand) []Step {
 		switch r.IntN(3) {
 		case 0:
 			broken.After = 0
-			return append([]Step{broken}, append(row, clear)...)
+			return append([]Step{broken}, append(row, sure)...)
 		case 1:
-			return append(row, broken, clear)
+			return append(row, broken, sure)
 		default:
-			return append(row, clear, broken)
+			return append(row, sure, broken)
 		}
 	case Confirmed, Rejected:
 	}
-	return append(row, clear)
+	return append(row, sure)
 }
 
 // within is a moment between two parts of the timeout.
