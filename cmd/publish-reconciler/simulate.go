@@ -35,7 +35,7 @@ state changes in the ledger, metadata, messages left, dead letters, parked webho
 with 0 when all are as they must be, else with 1 and the histories of the first that are not.
 
 The same seed tells the same story. The platforms are sim-instagram, sim-tiktok, sim-youtube and sim-x, and the
-posts' ids begin with the run's number, so nothing else in the database or the streams is touched.
+posts' ids have the run's number in them: nothing else in the database or the streams is touched.
 
 It expects the default rules: no PLATFORM_RETRIES for its platforms, LATE_WEBHOOKS=accept, OUTAGE_HOLD=off,
 nobody who answers probes for them, and a DEFAULT_TIMEOUT longer than --timeout. NATS, Postgres and the service

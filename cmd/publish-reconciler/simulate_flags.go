@@ -20,7 +20,7 @@ type simulateCommand struct {
 	Logs    string `name:"logs" default:"1000" help:"How many logs."`
 	Rate    string `name:"rate" default:"500/s" help:"How many begin, such as 500/s."`
 	Seed    string `name:"seed" default:"1" help:"What the story is made from."`
-	Timeout string `name:"timeout" default:"6s" help:"Patience of each log's check; webhooks on time come within a third of it."`
+	Timeout string `name:"timeout" default:"6s" help:"Patience of each log's check; webhooks on time come within two fifths of it."`
 
 	Rejected  string `name:"rejected" default:"0.05" help:"Share of logs that the platform refuses."`
 	Duplicate string `name:"duplicate" default:"0.05" help:"Share of logs whose webhook comes two or three times."`
