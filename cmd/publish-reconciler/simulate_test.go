@@ -233,7 +233,7 @@ func (w *world) messages(recheck []string) {
 	schedule := nats.NewMsg("publish.schedule.check." + id)
 	schedule.Header.Set("Nats-Schedule", "@at 2100-01-01T00:00:00Z")
 	schedule.Header.Set("Nats-Schedule-Target", "publish.check."+id)
-	w.send(js, schedule)
+	w.stores(js, schedule)
 	w.finds("a pending check", id, "a message is left on publish.schedule.check."+id, recheck)
 	checks, err := js.Stream(w.Context(), streams.StreamChecks)
 	if err != nil {
@@ -256,7 +256,7 @@ func (w *world) messages(recheck []string) {
 	twice := nats.NewMsg("publish.dead.webhook")
 	twice.Data, twice.Header = letters[own].Data, letters[own].Header
 	twice.Header.Set(nats.MsgIdHdr, "twice")
-	place := w.send(js, twice)
+	place := w.stores(js, twice)
 	w.finds("a letter twice", id, "there are two dead letters of the message at sequence", recheck)
 	for _, sequence := range []uint64{place, letters[own].Sequence} {
 		if err := dead.DeleteMsg(w.Context(), sequence); err != nil {
@@ -266,7 +266,7 @@ func (w *world) messages(recheck []string) {
 	w.finds("no letter", id, "there is no dead letter of its broken webhook", recheck)
 }
 
-func (w *world) send(js jetstream.JetStream, msg *nats.Msg) uint64 {
+func (w *world) stores(js jetstream.JetStream, msg *nats.Msg) uint64 {
 	w.Helper()
 	ack, err := js.PublishMsg(w.Context(), msg)
 	if err != nil {
@@ -288,7 +288,7 @@ func (w *world) webhook(platform, body string) {
 	w.Helper()
 	msg := nats.NewMsg(streams.WebhookSubject(platform))
 	msg.Data = []byte(body)
-	w.send(w.jetstream(), msg)
+	w.stores(w.jetstream(), msg)
 }
 
 // letters are all dead letters.
