@@ -10,25 +10,14 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"publish-reconciler/repo"
 	"publish-reconciler/repo/pgtest"
 	"publish-reconciler/streams/streamstest"
-)
-
-// The usual ports; where one is taken, dev takes a free one.
-const (
-	usualNATSPort     = 4222
-	usualPostgresPort = 5432
-	usualHTTPPort     = 8080
 )
 
 type devCommand struct {
 	settings `embed:""`
 	DataDir  string `name:"data-dir" env:"DATA_DIR" help:"Where to keep the data; unset: in a temporary place, removed at the end."`
 }
-
-// errPostgresEnded ends dev: without Postgres there is nothing to develop against.
-var errPostgresEnded = errors.New("the private postgres ended")
 
 func (c *devCommand) run(ctx context.Context, out output) (err error) {
 	own := c.DatabaseURL != "" || c.NATSURL != natsURLDefault
@@ -56,40 +45,16 @@ func (c *devCommand) run(ctx context.Context, out output) (err error) {
 			err = nil // asked to stop before it was ready
 		}
 	}()
-	// Postgres goes first: its lock keeps a second dev off the data directory.
-	postgres, err := onPort(ctx, usualPostgresPort, func(port int) (*pgtest.Server, error) {
-		postgresConfig.Port = port
-		return pgtest.Start(ctx, postgresConfig)
-	})
+	natsConfig.Port, postgresConfig.Port = usualNATSPort, usualPostgresPort
+	servers, err := startEmbedded(ctx, natsConfig, postgresConfig)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, postgres.Stop()) }()
-	broker, err := onPort(ctx, usualNATSPort, func(port int) (*streamstest.Server, error) {
-		natsConfig.Port = port
-		return streamstest.Start(ctx, natsConfig)
-	})
-	if err != nil {
-		return err
-	}
-	defer broker.Stop()
-	if err := postgres.CreateDatabase(ctx, "publish"); err != nil {
-		return err
-	}
-	cfg.natsURL, cfg.databaseURL = broker.URL(), postgres.URL("publish")
-	if _, _, err := repo.Migrate(ctx, cfg.databaseURL); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, servers.stop()) }()
+	cfg.natsURL, cfg.databaseURL = servers.natsURL(), servers.databaseURL()
 
-	working, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-postgres.Exited():
-			cancel(errPostgresEnded)
-		case <-working.Done():
-		}
-	}()
+	working, cancel := servers.while(ctx)
+	defer cancel()
 	service, err := onPort(ctx, usualHTTPPort, func(port int) (*service, error) {
 		if c.HTTPAddr == httpAddrDefault {
 			cfg.httpAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
@@ -133,31 +98,4 @@ Type in another terminal:
 
 Ctrl-C ends it.
 `, cfg.natsURL, cfg.databaseURL, httpURL, data, nats)
-}
-
-// onPort starts something on its usual port, or on a free one. Where another dev, which starts at the same
-// time, was quicker, it tries again.
-func onPort[T any](ctx context.Context, usual int, start func(port int) (T, error)) (started T, err error) {
-	for range 3 {
-		port := usualOrFree(ctx, usual)
-		started, err = start(port)
-		if err == nil || usualOrFree(ctx, port) == port {
-			break // nobody has the port: it failed for another reason
-		}
-	}
-	return started, err
-}
-
-// usualOrFree is the usual port on 127.0.0.1, or a free one where that is taken.
-func usualOrFree(ctx context.Context, usual int) int {
-	for _, port := range []int{usual, 0} {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		port = listener.Addr().(*net.TCPAddr).Port
-		_ = listener.Close()
-		return port
-	}
-	return 0 // no port at all is free; whoever listens will tell
 }

@@ -38,6 +38,7 @@ type commands struct {
 	Dev         devCommand         `cmd:"" help:"Everything on one machine: an embedded NATS server, a private Postgres, and the service."`
 	Run         runCommand         `cmd:"" help:"The service."`
 	Migrate     migrateCommand     `cmd:"" help:"Bring the database schema up to date."`
+	Simulate    simulateCommand    `cmd:"" help:"Publishers and platforms as they are, against the service; checks what became of every log."`
 	Reconcile   reconcileCommand   `cmd:"" help:"Have the running service sweep now."`
 	Override    overrideCommand    `cmd:"" help:"Set a log's status by hand."`
 	Show        showCommand        `cmd:"" help:"One log, its history, and why it is in its state."`
