@@ -47,18 +47,21 @@ func TestBadRowsBetweenGoodOnes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		trigger func(w *world, posts map[string]uuid.UUID)
 		want    string
+		open    []string // the bad ones that stay so
 	}{
 		"webhooks": {func(w *world, posts map[string]uuid.UUID) {
 			for post := range posts {
 				w.send(webhooks, published(post))
 			}
-		}, "success"},
+		}, "success", []string{"no post", "empty post", "empty platform", "long platform", "platform with all there is"}},
 		"checks": {func(w *world, posts map[string]uuid.UUID) {
 			for _, id := range posts {
 				w.send(streams.CheckSubject(id), `{"timeout_minutes":0}`)
 			}
-		}, "failed"},
-		"sweep": {func(w *world, _ map[string]uuid.UUID) { w.send(streams.SubjectSweep, "") }, "failed"},
+		}, "failed", []string{"times that are none", "times out of range", "updated in a far year"}},
+		"sweep": {func(w *world, _ map[string]uuid.UUID) { w.send(streams.SubjectSweep, "") }, "failed", []string{
+			"times that are none", "times out of range", "updated in a far year", "updated after all times",
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -84,9 +87,19 @@ func TestBadRowsBetweenGoodOnes(t *testing.T) {
 			}
 			w.settled(streams.ConsumerWebhooks)
 			w.settled(streams.ConsumerChecks)
-			for row, id := range bad {
-				t.Logf("%s: %s %s", row, w.status(id), w.row(id).Reason)
+			got, want := make(map[string]string), make(map[string]string)
+			for row := range bad {
+				want[row] = tt.want
 			}
+			for _, row := range tt.open {
+				want[row] = "processing"
+			}
+			becomes(w, "the bad rows", want, func() map[string]string {
+				for row, id := range bad {
+					got[row] = w.status(id)
+				}
+				return got
+			})
 			if lost := r.logs.with("level=ERROR"); len(lost) > 0 {
 				t.Errorf("%s", strings.Join(lost, "\n"))
 			}
