@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"publish-reconciler/streams"
@@ -29,66 +28,6 @@ func (w *world) reasons(kind streams.Kind) map[string]string {
 		found[letter.Header.Get(streams.HeaderDeadSubject)+" "+string(letter.Data)] = letter.Header.Get(streams.HeaderDeadReason)
 	}
 	return found
-}
-
-func TestPoisonBetweenGoodWebhooks(t *testing.T) {
-	t.Parallel()
-	w := setup(t)
-	poison := []struct{ subject, body, reason string }{
-		{webhooks, `{"external_post_id":`, "malformed_json"},
-		{webhooks, ``, "malformed_json"},
-		{webhooks, `["ig_1"]`, "not_an_object"},
-		{webhooks, `{"status":"published"}`, "missing_external_post_id"},
-		{webhooks, `{"external_post_id":true}`, "invalid_external_post_id"},
-		{"publish.webhook." + strings.Repeat("x", 129), published("ig_1"), "invalid_platform"},
-	}
-	want := make(map[string]string)
-	var good []uuid.UUID
-	for _, p := range poison {
-		good = append(good, w.insertLog(p.reason+p.body, "processing", 0))
-		w.send(webhooks, `{"status":"published","external_post_id":`+quoted(p.reason+p.body)+`}`)
-		w.send(p.subject, p.body)
-		want[p.subject+" "+p.body] = p.reason
-	}
-	var transactions atomic.Int64
-	w.start(counting(&transactions))
-	becomes(w, "dead letters", want, func() map[string]string { return w.reasons(streams.KindWebhook) })
-	for _, id := range good {
-		w.until("its neighbours are settled", func() bool { return w.status(id) == "success" })
-	}
-	w.settled(streams.ConsumerWebhooks)
-	equal(t, "transactions", transactions.Load(), int64(1))
-	equal(t, "redelivered", w.consumerInfo(streams.ConsumerWebhooks).NumRedelivered, 0)
-}
-
-func TestPoisonBetweenGoodChecks(t *testing.T) {
-	t.Parallel()
-	w := setup(t)
-	subject := streams.CheckSubject(uuid.New())
-	poison := []struct{ subject, body, reason string }{
-		{"publish.check.not-an-id", ``, "invalid_log_id"},
-		{subject, `10`, "not_an_object"},
-		{subject, `{"timeout":1}`, "unknown_field"},
-		{subject, `{"timeout_minutes":-1}`, "invalid_value"},
-		{subject, `{"timeout_minutes":"1"}`, "invalid_value"},
-	}
-	want := make(map[string]string)
-	var good []uuid.UUID
-	for _, p := range poison {
-		id := w.insertLog(p.body, "processing", 0)
-		good = append(good, id)
-		w.send(streams.CheckSubject(id), `{"timeout_minutes":0}`)
-		w.send(p.subject, p.body)
-		want[p.subject+" "+p.body] = p.reason
-	}
-	var transactions atomic.Int64
-	w.start(counting(&transactions))
-	becomes(w, "dead letters", want, func() map[string]string { return w.reasons(streams.KindCheck) })
-	for _, id := range good {
-		w.until("its neighbours are settled", func() bool { return w.status(id) == "failed" })
-	}
-	w.settled(streams.ConsumerChecks)
-	equal(t, "transactions", transactions.Load(), int64(2)) // with a probe in between
 }
 
 func TestPoisonAsLargeAsTheServerTakes(t *testing.T) {
@@ -177,8 +116,4 @@ func (w *world) update(cfg jetstream.StreamConfig) {
 	if _, err := w.js.UpdateStream(w.Context(), cfg); err != nil {
 		w.Fatal(err)
 	}
-}
-
-func quoted(s string) string {
-	return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
 }

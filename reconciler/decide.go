@@ -161,7 +161,7 @@ func (d *Decision) closeOpen(log Log, q Question, policy Policy, now time.Time) 
 		}
 		d.Silent = true
 		switch {
-		case log.RetryCount < min(policy.Retries[log.Post.Platform], log.MaxRetries):
+		case max(log.RetryCount, 0) < min(policy.Retries[log.Post.Platform], log.MaxRetries):
 			d.Action, d.Reason = MarkedRetry, ReasonRetryBeforeFail
 		case q.Hold != nil:
 			d.Reason, d.Skipped = ReasonPlatformHold, true

@@ -139,11 +139,11 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 	return s.dueLogs(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
 }
 
-// undatedSQL finds what has no place in the order of updates, in a publishers' own table.
+// undatedSQL finds what lies before the first page, which begins at Go's zero time, in a publishers' own table.
 const undatedSQL = `
 SELECT id, '0001-01-01 00:00:00Z'::timestamptz
   FROM publish_logs
- WHERE status IN ('processing', 'retry') AND (updated_at IS NULL OR updated_at = '-infinity')
+ WHERE status IN ('processing', 'retry') AND (updated_at IS NULL OR updated_at < '0001-01-01 00:00:00Z')
  ORDER BY id
  LIMIT $1`
 

@@ -78,6 +78,29 @@ func FuzzDecodeSweep(f *testing.F) {
 	})
 }
 
+func FuzzDecodeProbe(f *testing.F) {
+	for _, body := range []string{
+		"", "{}", "null", `{"status":"published"}`, `{"external_post_id":"x","status":"failed"}`, `{"external_post_id":"y"}`,
+		`{"external_post_id":1e400000}`, `{"external_post_id":null}`, "{\"external_post_id\":\"\\ud800\"}", `{} {}`,
+	} {
+		f.Add("x", []byte(body))
+	}
+	f.Add("1000", []byte(`{"external_post_id":1e3}`))
+	f.Fuzz(func(t *testing.T, post string, body []byte) {
+		fields, err := streams.DecodeProbe(streams.ProbeRequest{ExternalPostID: post, Platform: "p"}, body)
+		if err != nil {
+			sound(t, err)
+			return
+		}
+		if fields == nil {
+			t.Error("no object, and no error")
+		}
+		if named, isText := fields["external_post_id"].(string); isText && named != post {
+			t.Errorf("the answer about %q is taken for one about %q", named, post)
+		}
+	})
+}
+
 // sound is what every refusal is: typed, with a reason and a text of bounded size.
 func sound(t *testing.T, err error) {
 	t.Helper()
