@@ -16,7 +16,7 @@ func TestNATSIsAway(t *testing.T) {
 	r.ready()
 	w.nats.Halt()
 	r.notReady("disconnected")
-	w.during(3*time.Second, func() {
+	w.during(*outageFor, func() {
 		if r.Ready() == nil {
 			t.Error("ready")
 		}

@@ -35,7 +35,7 @@ func (w *world) outage(r *replica, lose, restore func()) {
 
 	// A batch in hand and the next one may be tried, once; then nothing is fetched.
 	const most = 2 * outageBatch
-	w.during(2*time.Second, func() {
+	w.during(*outageFor, func() {
 		for _, d := range streams.Consumers() {
 			name := d.Config.Durable
 			if fetched := w.consumerInfo(name).Delivered.Consumer; fetched > most {

@@ -102,8 +102,9 @@ func (p *Prober) Listens(platform string) bool {
 }
 
 // Probe asks about all subjects at the same time, as far as each platform's rate has room. The others are
-// postponed, and all are while NATS is away: a webhook may wait there. It takes the time-out, or twice that
-// where it has to find out first whether somebody listens.
+// postponed, and all are while NATS is away: a webhook may wait there. So are those that may have been lost on
+// the way to NATS. It takes the time-out; twice that where it has to find out first whether somebody listens,
+// and again where NATS does not answer.
 func (p *Prober) Probe(ctx context.Context, subjects []reconciler.Subject) []reconciler.Probe {
 	probes := make([]reconciler.Probe, len(subjects))
 	if !p.nc.IsConnected() {
@@ -206,13 +207,22 @@ func (p *Prober) ask(ctx context.Context, subject reconciler.Subject) reconciler
 	request := streams.ProbeRequest{LogID: subject.LogID, ExternalPostID: subject.Post.ExternalPostID, Platform: subject.Post.Platform}
 	asked, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
 	defer cancel()
+	reconnects := p.nc.Stats().Reconnects
 	reply, err := p.nc.RequestWithContext(asked, streams.ProbeSubject(subject.Post.Platform), request.Body())
-	if err != nil && !p.nc.IsConnected() {
+	if err != nil && !errors.Is(err, nats.ErrNoResponders) && !p.stood(ctx, reconnects) {
 		return reconciler.Probe{Result: reconciler.ProbePostponed}
 	}
 	probe := p.read(ctx, request, reply, err)
 	p.learn(ctx, subject, probe)
 	return probe
+}
+
+// stood tells whether the connection stands as it did after so many reconnects. What was sent or answered on
+// one that broke, or behind which nobody is any more, may be lost, and then the silence is not the platform's.
+func (p *Prober) stood(ctx context.Context, reconnects uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.Timeout)
+	defer cancel()
+	return p.nc.FlushWithContext(ctx) == nil && p.nc.Stats().Reconnects == reconnects
 }
 
 func (p *Prober) read(ctx context.Context, request streams.ProbeRequest, reply *nats.Msg, err error) reconciler.Probe {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -28,10 +29,12 @@ var errStopped = errors.New("stopped")
 // puller makes batches of what a consumer has. It asks for the next ones while a batch is being worked on,
 // so that up to twice its size is in hand.
 type puller struct {
-	consumer jetstream.Consumer
+	nc       *nats.Conn
+	stream   string
+	consumer string
 	size     int
-	current  jetstream.MessageBatch // the pull under way; nil when there is none
-	taken    int                    // of the current pull
+	current  *fetch // the pull under way; nil when there is none
+	taken    int    // of the current pull
 }
 
 // next waits for a message and takes what else is there, up to the size. A calm stream waits for nobody;
@@ -102,10 +105,7 @@ func morePending(msg jetstream.Msg) bool {
 
 func (p *puller) pull() (err error) {
 	p.taken = 0
-	p.current, err = p.consumer.Fetch(p.size, jetstream.FetchMaxWait(pullWait), jetstream.FetchMaxBytes(pullBytes))
-	if err != nil {
-		p.current = nil
-	}
+	p.current, err = startFetch(p.nc, p.stream, p.consumer, p.size, pullBytes, pullWait)
 	return err
 }
 

@@ -35,6 +35,7 @@ type parts struct {
 	policy     reconciler.Policy
 	probe      consumer.ProbeConfig
 	store      repo.Config
+	connect    func() (*nats.Conn, error)
 	transact   transactHook
 	reconciler func(consumer.Reconciler) consumer.Reconciler
 }
@@ -52,6 +53,7 @@ func (w *world) start(changes ...func(*parts)) *replica {
 		},
 		policy:     reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout},
 		store:      repo.Config{URL: w.url},
+		connect:    func() (*nats.Conn, error) { return w.nats.Connect() },
 		transact:   func(_ context.Context, do func() error) error { return do() },
 		reconciler: func(r consumer.Reconciler) consumer.Reconciler { return r },
 	}
@@ -63,7 +65,7 @@ func (w *world) start(changes ...func(*parts)) *replica {
 		w.Fatal(err)
 	}
 	w.Cleanup(store.Close)
-	if r.nc, err = w.nats.Connect(); err != nil {
+	if r.nc, err = p.connect(); err != nil {
 		w.Fatal(err)
 	}
 	w.Cleanup(r.nc.Close)

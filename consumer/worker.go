@@ -52,18 +52,17 @@ func (w *worker) run(stopping, working context.Context) error {
 	return nil
 }
 
-// consume opens the durable consumer and works on it until it is asked to stop or the store is away. Its
+// consume finds the durable consumer and works on it until it is asked to stop or the store is away. Its
 // error is JetStream's, or that of a batch that failed although the store is there.
 func (w *worker) consume(stopping, working context.Context) error {
 	if !w.c.gate.wait(stopping) {
 		return nil
 	}
-	consumer, err := w.open(stopping)
-	if err != nil {
+	if err := w.find(stopping); err != nil {
 		return err
 	}
 	w.started()
-	pull := &puller{consumer: consumer, size: w.size}
+	pull := &puller{nc: w.c.js.Conn(), stream: w.stream, consumer: w.name, size: w.size}
 	for {
 		if w.c.gate.closed() { // another worker found the store away
 			w.handBack(working, pull.rest())
@@ -91,16 +90,16 @@ func (w *worker) consume(stopping, working context.Context) error {
 	}
 }
 
-// open finds the durable consumer, and has it made anew where it is gone.
-func (w *worker) open(ctx context.Context) (jetstream.Consumer, error) {
-	consumer, err := w.c.js.Consumer(ctx, w.stream, w.name)
+// find makes sure that the durable consumer is there, and has it made anew where it is gone.
+func (w *worker) find(ctx context.Context) error {
+	_, err := w.c.js.Consumer(ctx, w.stream, w.name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
 		if err := w.c.cfg.Restore(ctx); err != nil {
-			return nil, err
+			return err
 		}
-		return w.c.js.Consumer(ctx, w.stream, w.name)
+		_, err = w.c.js.Consumer(ctx, w.stream, w.name)
 	}
-	return consumer, err
+	return err
 }
 
 func (w *worker) handBack(ctx context.Context, msgs []jetstream.Msg) {

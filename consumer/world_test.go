@@ -43,16 +43,21 @@ func setupAt(t *testing.T, url string) *world {
 	t.Helper()
 	w := &world{T: t, url: url, nats: streamstest.New(t)}
 	w.js = w.nats.JetStream(t)
-	var err error
-	if w.db, err = pgxpool.New(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.db.Close)
+	w.connectPostgres()
 	if err := streams.Ensure(t.Context(), w.js, streams.Config{}); err != nil {
 		t.Fatal(err)
 	}
 	w.tickAt(time.Now().Add(time.Hour))
 	return w
+}
+
+func (w *world) connectPostgres() {
+	w.Helper()
+	var err error
+	if w.db, err = pgxpool.New(w.Context(), w.url); err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(w.db.Close)
 }
 
 func (w *world) tickAt(at time.Time) {

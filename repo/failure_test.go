@@ -217,6 +217,29 @@ func TestConnectionSettings(t *testing.T) {
 	}
 }
 
+// What is acknowledged is on the disk, even where the server is set to say so before it is.
+func TestACommitWaitsForTheDisk(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{"off": "on", "on": "on", "local": "local", "remote_apply": "remote_apply"} {
+		t.Run(set, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.exec(`CREATE TABLE committed AS SELECT ''::text AS how`)
+			w.exec(`CREATE FUNCTION committing() RETURNS trigger LANGUAGE plpgsql AS $$
+			        BEGIN UPDATE committed SET how = current_setting('synchronous_commit'); RETURN NULL; END $$;
+			        CREATE CONSTRAINT TRIGGER committing AFTER UPDATE ON publish_logs DEFERRABLE INITIALLY DEFERRED
+			            FOR EACH ROW EXECUTE FUNCTION committing()`)
+			id := w.publish("instagram", "ig_1", "processing", 0)
+			w.store = openStore(t, repo.Config{URL: withParam(w.url, "synchronous_commit="+set)})
+			for range 2 { // the second time on a connection that has done it before
+				w.exec(`UPDATE committed SET how = ''`)
+				w.transact(logIDs(id), write(reconciler.RowChange{LogID: id, Status: "processing"}))
+				equal(t, "synchronous_commit", one[string](w, `SELECT how FROM committed`), want)
+			}
+		})
+	}
+}
+
 func TestAStoreOfABrokenServer(t *testing.T) {
 	t.Parallel()
 	store := openStore(t, repo.Config{URL: "postgres://ana@127.0.0.1:1/db", Timeout: time.Second})

@@ -68,7 +68,13 @@ func beginBatch() *pgx.Batch {
 	return batch
 }
 
+// durableSQL has a commit wait for its place on the disk, where the server is set to say so before: what is then
+// acknowledged would be lost if the server crashed. All stricter settings are the administrator's.
+const durableSQL = `
+SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'`
+
 func queueCommit(batch *pgx.Batch) {
+	batch.Queue(durableSQL)
 	batch.Queue(`COMMIT`).Exec(func(tag pgconn.CommandTag) error {
 		if tag.String() != "COMMIT" { // a failed transaction answers COMMIT with ROLLBACK
 			return errors.New("the transaction was rolled back")
