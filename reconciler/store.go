@@ -60,7 +60,7 @@ type Keys struct {
 
 // Locked is what a transaction found.
 type Locked struct {
-	// Now is the database's time at the start of the transaction; zero when there are no logs.
+	// Now is the database's time once the logs are locked, and what is written bears it.
 	Now  time.Time
 	Logs []LockedLog
 	// Held are the logs that the keys name and that were left out.

@@ -17,11 +17,11 @@ UPDATE publish_logs l
    SET status         = c.status,
        error_message  = CASE WHEN c.error IS NULL THEN l.error_message ELSE nullif(c.error, '') END,
        external_url   = CASE WHEN coalesce(l.external_url, '') = '' AND c.url <> '' THEN c.url ELSE l.external_url END,
-       published_at   = CASE WHEN c.published THEN now() ELSE l.published_at END,
+       published_at   = CASE WHEN c.published THEN $9 ELSE l.published_at END,
        retry_count    = CASE WHEN c.retried THEN c.retry_count ELSE l.retry_count END,
-       last_retry_at  = CASE WHEN c.retried THEN now() ELSE l.last_retry_at END,
+       last_retry_at  = CASE WHEN c.retried THEN $9 ELSE l.last_retry_at END,
        extra_metadata = CASE jsonb_typeof(l.extra_metadata) WHEN 'object' THEN l.extra_metadata ELSE '{}' END || c.metadata,
-       updated_at     = now()
+       updated_at     = $9::timestamptz
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::bool[], $7::int[], $8::jsonb[])
        AS c(id, status, error, url, published, retried, retry_count, metadata)
  WHERE l.id = c.id`
@@ -30,7 +30,7 @@ UPDATE publish_logs l
 // the log keeps two transactions from telling it at the same time.
 const ledgerSQL = `
 INSERT INTO ledger_events (id, timestamp, event_type, severity, entity_type, entity_id, metadata)
-SELECT e.id, now(), e.type, e.severity, 'publish_log', e.entity, e.metadata
+SELECT e.id, $7::timestamptz, e.type, e.severity, 'publish_log', e.entity, e.metadata
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::jsonb[])
        AS e(id, type, severity, entity, once, metadata)
  WHERE NOT e.once
@@ -49,8 +49,14 @@ SELECT *
 
 const unparkSQL = `DELETE FROM parked_webhooks WHERE id = ANY ($1::uuid[])`
 
-func queueChanges(batch *pgx.Batch, changes reconciler.Changes) error {
-	for _, queue := range []func(*pgx.Batch, reconciler.Changes) error{queueUpdate, queueLedger, queuePark, queueOutbox} {
+func queueChanges(batch *pgx.Batch, changes reconciler.Changes, now time.Time) error {
+	if err := queueUpdate(batch, changes, now); err != nil {
+		return err
+	}
+	if err := queueLedger(batch, changes, now); err != nil {
+		return err
+	}
+	for _, queue := range []func(*pgx.Batch, reconciler.Changes) error{queuePark, queueOutbox} {
 		if err := queue(batch, changes); err != nil {
 			return err
 		}
@@ -62,7 +68,7 @@ func queueChanges(batch *pgx.Batch, changes reconciler.Changes) error {
 	return nil
 }
 
-func queueUpdate(batch *pgx.Batch, changes reconciler.Changes) error {
+func queueUpdate(batch *pgx.Batch, changes reconciler.Changes, now time.Time) error {
 	n := len(changes.Rows)
 	if n == 0 {
 		return nil
@@ -79,11 +85,11 @@ func queueUpdate(batch *pgx.Batch, changes reconciler.Changes) error {
 			return fmt.Errorf("metadata of log %s: %w", row.LogID, err)
 		}
 	}
-	batch.Queue(updateSQL, ids, statuses, errorTexts, urls, published, retried, retryCounts, metadata)
+	batch.Queue(updateSQL, ids, statuses, errorTexts, urls, published, retried, retryCounts, metadata, now)
 	return nil
 }
 
-func queueLedger(batch *pgx.Batch, changes reconciler.Changes) error {
+func queueLedger(batch *pgx.Batch, changes reconciler.Changes, now time.Time) error {
 	n := len(changes.Ledger)
 	if n == 0 {
 		return nil
@@ -97,7 +103,7 @@ func queueLedger(batch *pgx.Batch, changes reconciler.Changes) error {
 			return fmt.Errorf("ledger event of log %s: %w", event.LogID, err)
 		}
 	}
-	batch.Queue(ledgerSQL, ids, types, severities, entities, once, metadata)
+	batch.Queue(ledgerSQL, ids, types, severities, entities, once, metadata, now)
 	return nil
 }
 

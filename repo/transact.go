@@ -40,6 +40,8 @@ func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconcile
 	if err := queueLock(first, keys, &locked); err != nil {
 		return err
 	}
+	// Not now(), which is when the transaction began: whoever waited for a lock comes after whoever held it.
+	first.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&locked.Now) })
 	if err := conn.SendBatch(ctx, first).Close(); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
@@ -48,7 +50,7 @@ func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconcile
 		changes.Outbox = nil
 	}
 	second := &pgx.Batch{}
-	if err := queueChanges(second, changes); err != nil {
+	if err := queueChanges(second, changes, locked.Now); err != nil {
 		return err
 	}
 	queueCommit(second)
@@ -100,7 +102,7 @@ func rollback(conn *pgxpool.Conn) {
 const lockColumns = `
        l.id, coalesce(l.platform, ''), coalesce(l.external_post_id, ''), coalesce(l.status, ''),
        coalesce(l.external_url, ''), coalesce(l.retry_count, 0), coalesce(l.max_retries, 0),
-       CASE WHEN isfinite(l.updated_at) THEN l.updated_at ELSE 'epoch' END, now(),
+       CASE WHEN isfinite(l.updated_at) THEN l.updated_at ELSE 'epoch' END,
        CASE WHEN l.status IN ('pending', 'failed')
               OR l.extra_metadata ?| ARRAY['webhook_received', 'webhook_status', 'probe_timestamp']
             THEN l.extra_metadata END`
@@ -162,9 +164,7 @@ func queueLock(batch *pgx.Batch, keys reconciler.Keys, locked *reconciler.Locked
 		lock += ` SKIP LOCKED`
 	}
 	batch.Queue(lock, args...).Query(func(rows pgx.Rows) (err error) {
-		locked.Logs, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (reconciler.LockedLog, error) {
-			return scanLocked(row, &locked.Now)
-		})
+		locked.Logs, err = pgx.CollectRows(rows, scanLocked)
 		return err
 	})
 	if keys.SkipLocked {
@@ -187,11 +187,11 @@ func scanHeld(row pgx.CollectableRow) (log reconciler.HeldLog, err error) {
 	return log, err
 }
 
-func scanLocked(row pgx.CollectableRow, now *time.Time) (reconciler.LockedLog, error) {
+func scanLocked(row pgx.CollectableRow) (reconciler.LockedLog, error) {
 	var log reconciler.LockedLog
 	var metadata, parked []byte
 	err := row.Scan(&log.ID, &log.Post.Platform, &log.Post.ExternalPostID, &log.Status, &log.ExternalURL,
-		&log.RetryCount, &log.MaxRetries, &log.UpdatedAt, now, &metadata, &parked)
+		&log.RetryCount, &log.MaxRetries, &log.UpdatedAt, &metadata, &parked)
 	if err != nil {
 		return log, err
 	}
