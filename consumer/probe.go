@@ -26,6 +26,9 @@ const (
 	// quietFor is how long a platform is not asked after nobody listened: a large sweep must not wait, and
 	// who begins to listen must not be missed for long.
 	quietFor = 3 * time.Second
+	// maxUnanswered is after how many time-outs in a row a platform is left alone for as long: one that hangs
+	// must not hold up the checks of all others.
+	maxUnanswered = 10
 	// queueFor is how far ahead postponed probes are lined up; what has no place in the line is found by a
 	// later sweep.
 	queueFor = time.Minute
@@ -63,12 +66,15 @@ type listener struct {
 	// heard tells that somebody was there when last asked; quiet is until when nobody is asked.
 	heard bool
 	quiet time.Time
+	// unanswered counts the last probes that ran into the time-out.
+	unanswered int
 	// next is when the line of postponed probes ends.
 	next time.Time
 }
 
 type remembered struct {
 	probe     reconciler.Probe
+	post      reconciler.Post
 	updatedAt time.Time // the log's when it was asked about
 	until     time.Time
 }
@@ -165,7 +171,7 @@ func (p *Prober) recall(subject reconciler.Subject) (reconciler.Probe, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	known, there := p.answers[subject.LogID]
-	stands := there && subject.Remember > 0 && known.updatedAt.Equal(subject.UpdatedAt) && time.Now().Before(known.until)
+	stands := there && subject.Remember > 0 && known.post == subject.Post && known.updatedAt.Equal(subject.UpdatedAt) && time.Now().Before(known.until)
 	return known.probe, stands
 }
 
@@ -184,6 +190,9 @@ func (p *Prober) room(subject reconciler.Subject) (reconciler.Probe, bool) {
 		return postponed, false
 	}
 	delete(p.lined, subject.LogID)
+	if subject.Again && known.limit.TokensAt(now) < 2 {
+		return postponed, false // room for one is kept for a log that was never asked about
+	}
 	if known.limit.AllowN(now, 1) {
 		return reconciler.Probe{}, true
 	}
@@ -256,14 +265,20 @@ func (p *Prober) learn(ctx context.Context, subject reconciler.Subject, probe re
 		p.cfg.Logger.InfoContext(ctx, "nobody listens to a platform's probes any more", "platform", subject.Post.Platform)
 	}
 	known.heard = heard
-	if !heard {
+	if known.unanswered++; heard && probe.Result != reconciler.ProbeNoAnswer {
+		known.unanswered = 0
+	}
+	if !heard || known.unanswered >= maxUnanswered {
+		known.unanswered = 0
 		known.quiet = time.Now().Add(quietFor)
+	}
+	if !heard {
 		return
 	}
 	if subject.Remember > 0 {
 		if len(p.answers) >= maxRemembered {
 			clear(p.answers)
 		}
-		p.answers[subject.LogID] = remembered{probe, subject.UpdatedAt, time.Now().Add(subject.Remember)}
+		p.answers[subject.LogID] = remembered{probe, subject.Post, subject.UpdatedAt, time.Now().Add(subject.Remember)}
 	}
 }

@@ -74,7 +74,7 @@ func (w *world) start(changes ...func(*parts)) *replica {
 		w.Fatal(err)
 	}
 	scheduler := consumer.NewScheduler(js)
-	reconciles := p.reconciler(reconciler.New(hookedStore{store, p.transact}, scheduler, consumer.NewProber(r.nc, p.probe), p.policy, p.cfg.Logger))
+	reconciles := p.reconciler(reconciler.New(hookedStore{store, p.transact}, scheduler, consumer.NewProber(r.nc, p.probe), consumer.NewInbox(js), p.policy, p.cfg.Logger))
 	if r.Consumer, err = consumer.New(js, reconciles, scheduler, store, p.cfg); err != nil {
 		w.Fatal(err)
 	}

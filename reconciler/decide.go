@@ -43,6 +43,8 @@ type Question struct {
 	Probe *Probe
 	// Hold is the hold that the platform is under. Nil: none.
 	Hold *Hold
+	// Unread is when the oldest webhook was stored that nobody has read yet. Nil: all are read.
+	Unread *time.Time
 	// Timeout takes the place of the policy's for this look. Nil: the policy's.
 	Timeout *time.Duration
 }
@@ -118,7 +120,7 @@ func Decide(log Log, q Question, policy Policy, now time.Time) Decision {
 		d.Reason = ReasonNotStarted
 	case log.Status.Open():
 		d.closeOpen(log, q, policy, now)
-	case log.failedByTimeout() && d.Evidence.Verdict == Confirmed && !policy.IgnoreLate:
+	case log.failedByTimeout() && d.Evidence.Verdict == Confirmed && (!policy.IgnoreLate || log.inTime(d.Evidence)):
 		d.Action, d.Reason = MarkedSuccess, ReasonWebhookLate
 	default:
 		d.Reason = ReasonAlreadyFinal
@@ -129,6 +131,10 @@ func Decide(log Log, q Question, policy Policy, now time.Time) Decision {
 // closeOpen decides a log in processing or retry.
 func (d *Decision) closeOpen(log Log, q Question, policy Policy, now time.Time) {
 	due := !now.Before(d.Deadline)
+	if due && d.Evidence.Verdict == NoEvidence && q.Unread != nil && !q.Unread.After(d.Deadline) {
+		d.Reason = ReasonWebhooksUnread
+		return
+	}
 	if due && !d.Evidence.clear() {
 		d.Ask = true
 		if d.weigh(log, q.Probe); d.Probed && d.Evidence.Verdict == Unclear && !log.probed() {

@@ -32,6 +32,7 @@ func newDraft(locked LockedLog) *draft {
 // apply carries out what was decided on a question and returns it.
 func (d *draft) apply(decision Decision, q Question, now time.Time) Decision {
 	if decision.Record {
+		d.sign.Confirmed = d.sign.Confirmed || q.Webhook.Verdict == Confirmed
 		// Not the decision's evidence: that may be a probe's answer.
 		d.merge(q.Webhook.Fields, now)
 		d.note(d.receivedEvent(*q.Webhook, decision.Reason))
@@ -104,8 +105,8 @@ func (d *draft) tell(event Event, from Status, reason Reason, trigger Trigger, n
 	change := StateChange{
 		ID:             event.ID,
 		LogID:          d.log.ID,
-		Platform:       d.log.Post.Platform,
-		ExternalPostID: d.log.Post.ExternalPostID,
+		Platform:       cut(d.log.Post.Platform),
+		ExternalPostID: cut(d.log.Post.ExternalPostID),
 		From:           from,
 		To:             d.log.Status,
 		Reason:         reason,
@@ -159,11 +160,13 @@ func (d *draft) eventOnce(kind EventType, key string, severity Severity, metadat
 // receipt is what every decision's event tells of how it came about: the evidence, and the patience in force.
 func (d *draft) receipt(decision Decision, q Question) map[string]any {
 	receipt := map[string]any{
-		"platform":        d.log.Post.Platform,
-		"reason":          string(decision.Reason),
-		"trigger":         string(q.Trigger),
-		"timeout_minutes": decision.Timeout.Minutes(),
-		"deadline":        decision.Deadline.UTC().Format(time.RFC3339Nano),
+		"platform": d.log.Post.Platform,
+		"reason":   string(decision.Reason),
+		"trigger":  string(q.Trigger),
+	}
+	if decision.Reason != ReasonWebhookLate { // that log's deadline is in the receipt of its failure
+		receipt["timeout_minutes"] = decision.Timeout.Minutes()
+		receipt["deadline"] = decision.Deadline.UTC().Format(time.RFC3339Nano)
 	}
 	if decision.Evidence.Verdict != NoEvidence && !decision.Probed {
 		receipt["webhook_status"] = orNull(decision.Evidence.Status)

@@ -275,8 +275,8 @@ func TestOnlySweepsRememberAnswers(t *testing.T) {
 	check(t, r, Check{LogID: logID(1)})
 	sweep(t, r)
 	want := []Subject{
-		{logID(1), instagram, noon.Add(-time.Hour), 0},
-		{logID(2), instagram, noon.Add(-time.Hour), DefaultTimeout},
+		{LogID: logID(1), Post: instagram, UpdatedAt: noon.Add(-time.Hour)},
+		{LogID: logID(2), Post: instagram, UpdatedAt: noon.Add(-time.Hour), Remember: DefaultTimeout},
 	}
 	equal(t, "asked", o.asked, want)
 }

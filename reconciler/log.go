@@ -38,6 +38,7 @@ const (
 	ReasonRetryBeforeFail  Reason = "retry_before_fail"
 	ReasonPlatformHold     Reason = "platform_hold"
 	ReasonOverridden       Reason = "overridden"
+	ReasonWebhooksUnread   Reason = "webhooks_unread" // its webhook may be stored, and not read yet
 	ReasonNotDue           Reason = "not_due"
 	ReasonNotStarted       Reason = "not_started"
 	ReasonAlreadyFinal     Reason = "already_final"
@@ -78,6 +79,13 @@ type Log struct {
 // failedByTimeout tells whether nothing but silence made the log fail.
 func (l Log) failedByTimeout() bool {
 	return l.Status == StatusFailed && l.Metadata[keyReason] == string(ReasonWebhookTimeout)
+}
+
+// inTime tells whether evidence had been received when the log was failed for silence: it was only not read.
+func (l Log) inTime(evidence Evidence) bool {
+	text, _ := l.Metadata[keyReconciledAt].(string)
+	failedAt, err := time.Parse(time.RFC3339, text)
+	return err == nil && !evidence.ReceivedAt.IsZero() && evidence.ReceivedAt.Before(failedAt)
 }
 
 // StateChange is one move of a log, told to whoever wants to react (publish.event.<platform>.<to>). Its

@@ -10,7 +10,8 @@ import (
 
 // finding is what a look at one log came to.
 type finding struct {
-	kind     OutcomeKind // Done, NotFound or Held; Later: nothing was done yet
+	kind     OutcomeKind // Later: nothing was done yet
+	err      error       // of a Rejected one
 	decision Decision
 }
 
@@ -20,7 +21,7 @@ type finding struct {
 // It takes a second transaction for logs whose platform has to be asked first, or looked after, since that is
 // not done while rows are locked. The findings are what was committed, also when there is an error.
 func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger) ([]finding, error) {
-	first := &pass{trigger: trigger}
+	first := &pass{trigger: trigger, unread: r.unread(ctx)}
 	if err := r.pass(ctx, first, checks); err != nil {
 		return nil, err
 	}
@@ -31,7 +32,6 @@ func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger) 
 	if err != nil {
 		return first.findings, err
 	}
-	second := &pass{trigger: trigger, found: found}
 	places := make([]int, 0, len(first.open))
 	again := make([]Check, 0, len(first.open))
 	for i, finding := range first.findings {
@@ -39,18 +39,24 @@ func (r *Reconciler) look(ctx context.Context, checks []Check, trigger Trigger) 
 			places, again = append(places, i), append(again, checks[i])
 		}
 	}
-	if err := r.pass(ctx, second, again); err != nil {
-		return first.findings, err
-	}
-	for i, place := range places {
-		first.findings[place] = second.findings[i]
-	}
-	return first.findings, nil
+	// It is split by itself where the database refuses something: what the first pass did is done.
+	err = splitRefused(0, len(again), func(from, to int) error {
+		second := &pass{trigger: trigger, unread: first.unread, found: found}
+		if err := r.pass(ctx, second, again[from:to]); err != nil {
+			return err
+		}
+		for i, finding := range second.findings {
+			first.findings[places[from+i]] = finding
+		}
+		return nil
+	}, func(i int, err error) { first.findings[places[i]] = finding{kind: Rejected, err: err} })
+	return first.findings, err
 }
 
 // pass is one transaction of a look.
 type pass struct {
 	trigger Trigger
+	unread  *time.Time // see [Question]
 	// found is what an inquiry brought; nil: a log that needs one is left open.
 	found *found
 
@@ -68,25 +74,33 @@ type openLog struct {
 
 // found is what an inquiry brought, by log and by platform.
 type found struct {
-	probes map[uuid.UUID]*Probe
+	probes map[subjectKey]*Probe
 	holds  map[string]*Hold
 }
+
+// subjectKey is what a platform is asked about: another post of the same log is another question.
+type subjectKey struct {
+	log  uuid.UUID
+	post Post
+}
+
+func keyOf(log Log) subjectKey { return subjectKey{log.ID, log.Post} }
 
 // inquire asks the platforms about the logs that the pass left open, and then, where silence would fail
 // them, whether their platforms are under a hold.
 func (r *Reconciler) inquire(ctx context.Context, first *pass) (*found, error) {
-	result := &found{probes: make(map[uuid.UUID]*Probe, len(first.open))}
+	result := &found{probes: make(map[subjectKey]*Probe, len(first.open))}
 	var subjects []Subject
 	for _, open := range first.open {
-		id := open.log.ID
-		if _, twice := result.probes[id]; twice {
+		key := keyOf(open.log)
+		if _, twice := result.probes[key]; twice {
 			continue
 		}
-		result.probes[id] = open.question.Probe
+		result.probes[key] = open.question.Probe
 		if open.question.Probe != nil {
 			continue
 		}
-		subject := Subject{LogID: id, Post: open.log.Post, UpdatedAt: open.log.UpdatedAt}
+		subject := Subject{LogID: open.log.ID, Post: open.log.Post, UpdatedAt: open.log.UpdatedAt, Again: open.log.probed()}
 		if first.trigger == TriggerSweep {
 			// Sweeps come to a log again and again by themselves.
 			subject.Remember = r.policy.Timeout(open.log.Post.Platform)
@@ -95,12 +109,12 @@ func (r *Reconciler) inquire(ctx context.Context, first *pass) (*found, error) {
 	}
 	if len(subjects) > 0 {
 		for i, probe := range r.prober.Probe(ctx, subjects) {
-			result.probes[subjects[i].LogID] = &probe
+			result.probes[subjectKey{subjects[i].LogID, subjects[i].Post}] = &probe
 		}
 	}
 	due := make(map[string]int)
 	for _, open := range first.open {
-		open.question.Probe = result.probes[open.log.ID]
+		open.question.Probe = result.probes[keyOf(open.log)]
 		decision := Decide(open.log, open.question, r.policy, first.now)
 		if decision.Silent && !open.question.Probe.postponed() {
 			due[open.log.Post.Platform]++
@@ -149,7 +163,7 @@ func (r *Reconciler) decideAll(p *pass, checks []Check, locked Locked) (changes 
 		case !there:
 			p.findings[i].kind = NotFound
 		case len(draft.parked) > 0:
-			p.done(i, check, r.lookAtParked(draft, check.Timeout, p.trigger, locked.Now))
+			p.decided(i, check, r.lookAtParked(draft, check.Timeout, p.trigger, locked.Now))
 		default:
 			r.lookAt(p, i, check, draft)
 		}
@@ -170,9 +184,9 @@ func (r *Reconciler) decideAll(p *pass, checks []Check, locked Locked) (changes 
 	return changes
 }
 
-// done notes what a check came to, and the check that follows from it.
-func (p *pass) done(i int, check Check, decision Decision) {
-	p.findings[i] = finding{Done, decision}
+// decided notes what a check came to, and the check that follows from it.
+func (p *pass) decided(i int, check Check, decision Decision) {
+	p.findings[i] = finding{kind: Done, decision: decision}
 	if at, again := recheckAt(decision, p.trigger, p.now); again {
 		p.rechecks = append(p.rechecks, Recheck{check.LogID, check.Timeout, at, p.now})
 	}
@@ -180,24 +194,24 @@ func (p *pass) done(i int, check Check, decision Decision) {
 
 // lookAt decides a log on what it holds, unless it needs an inquiry.
 func (r *Reconciler) lookAt(p *pass, i int, check Check, d *draft) {
-	q := Question{Trigger: p.trigger, Timeout: check.Timeout}
+	q := Question{Trigger: p.trigger, Timeout: check.Timeout, Unread: p.unread}
 	if p.found != nil {
-		q.Probe, q.Hold = p.found.probes[d.log.ID], p.found.holds[d.log.Post.Platform]
+		q.Probe, q.Hold = p.found.probes[keyOf(d.log)], p.found.holds[d.log.Post.Platform]
 	}
 	if q.Probe == nil {
 		q.Probe = r.unasked(d.log.Post.Platform)
 	}
 	decision := Decide(d.log, q, r.policy, p.now)
+	if decision.Ask && q.Probe.postponed() && q.Probe.Wait > 0 {
+		p.rechecks = append(p.rechecks, Recheck{check.LogID, check.Timeout, p.now.Add(q.Probe.Wait), p.now})
+	}
 	switch {
-	case decision.Ask && q.Probe.postponed():
+	case decision.Silent && q.Probe.postponed():
 		p.findings[i].kind = Done
-		if wait := q.Probe.Wait; wait > 0 {
-			p.rechecks = append(p.rechecks, Recheck{check.LogID, check.Timeout, p.now.Add(wait), p.now})
-		}
 	case p.found == nil && (decision.Ask && q.Probe == nil || decision.Silent && r.policy.HoldMax > 0):
 		p.open = append(p.open, openLog{d.log, q})
 	default:
-		p.done(i, check, d.apply(decision, q, p.now))
+		p.decided(i, check, d.apply(decision, q, p.now))
 	}
 }
 
@@ -227,6 +241,9 @@ func (r *Reconciler) lookAtParked(d *draft, timeout *time.Duration, trigger Trig
 	return telling
 }
 
+// unreadAgain is when a check comes again that found webhooks unread.
+const unreadAgain = 5 * time.Second
+
 // recheckAt tells whether and when a log has to be checked again. A sweep comes back by itself; only the
 // deadline of an automatic retry is worth a check of its own there.
 func recheckAt(d Decision, trigger Trigger, now time.Time) (time.Time, bool) {
@@ -235,6 +252,8 @@ func recheckAt(d Decision, trigger Trigger, now time.Time) (time.Time, bool) {
 		return now.Add(d.Timeout), true
 	case trigger == TriggerCheck && (d.Reason == ReasonNotDue || d.Reason == ReasonProbeUnclear):
 		return d.Deadline, true
+	case trigger == TriggerCheck && d.Reason == ReasonWebhooksUnread:
+		return now.Add(unreadAgain), true
 	default:
 		return time.Time{}, false
 	}

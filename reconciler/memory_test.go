@@ -322,7 +322,7 @@ func setup(_ *testing.T, policy Policy, logs ...Log) (*Reconciler, *memory) {
 	for _, log := range logs {
 		m.rows[log.ID] = &row{Log: log}
 	}
-	return New(m, m, nil, policy, slog.New(slog.DiscardHandler)), m
+	return New(m, m, nil, nil, policy, slog.New(slog.DiscardHandler)), m
 }
 
 // patient is the policy without settings.

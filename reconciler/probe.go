@@ -23,6 +23,8 @@ type Subject struct {
 	Post  Post
 	// UpdatedAt is the log's last update.
 	UpdatedAt time.Time
+	// Again: the platform was asked before and gave no clear answer. Logs that were never asked about go first.
+	Again bool
 	// Remember is how long an answer may stand for as long as the log is not updated; zero: ask anew.
 	Remember time.Duration
 }

@@ -16,14 +16,15 @@ type Reconciler struct {
 	store     Store
 	scheduler Scheduler
 	prober    Prober
+	inbox     Inbox
 	policy    Policy
 	logger    *slog.Logger
 }
 
 // New returns a reconciler that keeps its logs in store, has checks scheduled by scheduler, and platforms
-// asked by prober; without one (nil) nobody is asked.
-func New(store Store, scheduler Scheduler, prober Prober, policy Policy, logger *slog.Logger) *Reconciler {
-	return &Reconciler{store: store, scheduler: scheduler, prober: prober, policy: policy, logger: logger}
+// asked by prober; without one (nil) nobody is asked. Without an inbox (nil) all webhooks count as read.
+func New(store Store, scheduler Scheduler, prober Prober, inbox Inbox, policy Policy, logger *slog.Logger) *Reconciler {
+	return &Reconciler{store: store, scheduler: scheduler, prober: prober, inbox: inbox, policy: policy, logger: logger}
 }
 
 // Webhook is what a platform said about a post.
@@ -152,7 +153,7 @@ func (r *Reconciler) Checks(ctx context.Context, checks []Check) ([]Outcome, err
 	err := splitRefused(0, len(checks), func(from, to int) error {
 		findings, err := r.look(ctx, checks[from:to], TriggerCheck)
 		for i, finding := range findings {
-			outcomes[from+i].Kind = finding.kind
+			outcomes[from+i] = Outcome{finding.kind, finding.err}
 		}
 		return err
 	}, func(i int, err error) { outcomes[i] = Outcome{Rejected, err} })

@@ -122,15 +122,19 @@ func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request Sw
 			checks[i].Timeout = &request.Since
 		}
 	}
+	refused := func(i int, err error) {
+		r.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "err", err)
+	}
 	return splitRefused(0, len(checks), func(from, to int) error {
 		findings, err := r.look(ctx, checks[from:to], request.Trigger)
 		for i, finding := range findings {
 			result.count(logs[from+i], finding.decision)
+			if finding.kind == Rejected {
+				refused(from+i, finding.err)
+			}
 		}
 		return err
-	}, func(i int, err error) {
-		r.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "err", err)
-	})
+	}, refused)
 }
 
 func (s *SweepResult) count(id uuid.UUID, d Decision) {

@@ -52,7 +52,7 @@ func TestLogsWithoutAnUpdateTime(t *testing.T) {
 	w.exec(`INSERT INTO publish_logs (platform, status, updated_at) VALUES
 		('a', 'processing', NULL), ('a', 'retry', '-infinity'), ('a', 'processing', '1969-07-20Z'), ('a', 'failed', NULL),
 		('a', 'processing', 'infinity')`)
-	r := reconciler.New(w.store, nil, nil, reconciler.Policy{DefaultTimeout: time.Hour}, slog.New(slog.DiscardHandler))
+	r := reconciler.New(w.store, nil, nil, nil, reconciler.Policy{DefaultTimeout: time.Hour}, slog.New(slog.DiscardHandler))
 	result, err := r.Sweep(t.Context(), reconciler.SweepRequest{Trigger: reconciler.TriggerSweep})
 	if err != nil || result.MarkedFailed != 3 {
 		t.Errorf("%+v, error %v, want three failed", result, err)

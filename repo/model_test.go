@@ -109,7 +109,7 @@ func (c *crashes) Transact(ctx context.Context, keys reconciler.Keys, decide fun
 func newPlay(t *rapid.T, w *world) *play {
 	p := &play{w: w, run: uuid.NewString()[:8], crash: &crashes{Store: w.store}, clock: receivedAt}
 	policy := reconciler.Policy{DefaultTimeout: playPatience, Retries: map[string]int{p.platform("tiktok"): playRetries}}
-	p.service = reconciler.New(p.crash, &diary{}, nil, policy, slog.New(slog.DiscardHandler))
+	p.service = reconciler.New(p.crash, &diary{}, nil, nil, policy, slog.New(slog.DiscardHandler))
 	// The sweeps of this run meet nothing of the one before.
 	if _, err := w.db.Exec(w.Context(), `TRUNCATE publish_logs, parked_webhooks`); err != nil {
 		t.Fatal(err)

@@ -15,26 +15,33 @@ import (
 )
 
 const (
-	// confirmedSQL writes at most once a second, so that the batches of a busy platform seldom meet in its row.
-	confirmedSQL = `
-INSERT INTO publish_platforms AS known (platform, confirmed_at)
-SELECT name, now()
-  FROM unnest($1::text[]) AS name
- WHERE NOT EXISTS (SELECT FROM publish_platforms p
-                    WHERE p.platform = name AND p.confirmed_at > now() - interval '1 second')
+	// knowPlatformsSQL makes the rows that are missing. Others may make the same: in the order of the names
+	// nobody waits in a circle.
+	knowPlatformsSQL = `
+INSERT INTO publish_platforms (platform)
+SELECT name FROM unnest($1::text[]) AS name
+ WHERE NOT EXISTS (SELECT FROM publish_platforms p WHERE p.platform = name)
  ORDER BY name
-    ON CONFLICT (platform) DO UPDATE SET confirmed_at = greatest(known.confirmed_at, now())`
+    ON CONFLICT DO NOTHING`
+
+	// confirmedSQL waits for nobody: whoever holds a platform's row, for however long, must not hold up its
+	// webhooks, and the next confirmation is not far. It writes at most once a second.
+	confirmedSQL = `
+UPDATE publish_platforms known
+   SET confirmed_at = clock_timestamp()
+  FROM (SELECT platform FROM publish_platforms
+         WHERE platform = ANY ($1::text[])
+           AND (confirmed_at IS NULL OR confirmed_at < clock_timestamp() - interval '1 second')
+           FOR UPDATE SKIP LOCKED) free
+ WHERE known.platform = free.platform`
 
 	silentSQL = `
-INSERT INTO publish_platform_silence AS known (platform, minute, logs)
-SELECT s.platform, date_trunc('minute', now()), s.logs
-  FROM unnest($1::text[], $2::int[]) AS s(platform, logs)
- ORDER BY s.platform
-    ON CONFLICT (platform, minute) DO UPDATE SET logs = known.logs + excluded.logs`
+INSERT INTO publish_platform_silence (platform, at, logs)
+SELECT s.platform, now(), s.logs
+  FROM unnest($1::text[], $2::int[]) AS s(platform, logs)`
 )
 
-// queueSigns queues what the transaction learned of platforms, in the order of their names: two transactions
-// that write the same rows wait for each other, and never in a circle.
+// queueSigns queues what the transaction learned of platforms.
 func queueSigns(batch *pgx.Batch, changes reconciler.Changes) {
 	confirmed, silent := make(map[string]bool), make(map[string]int)
 	for _, sign := range changes.Signs {
@@ -46,7 +53,9 @@ func queueSigns(batch *pgx.Batch, changes reconciler.Changes) {
 		}
 	}
 	if len(confirmed) > 0 {
-		batch.Queue(confirmedSQL, slices.Collect(maps.Keys(confirmed)))
+		platforms := slices.Collect(maps.Keys(confirmed))
+		batch.Queue(knowPlatformsSQL, platforms)
+		batch.Queue(confirmedSQL, platforms)
 	}
 	if len(silent) > 0 {
 		platforms := slices.Collect(maps.Keys(silent))
@@ -59,19 +68,13 @@ func queueSigns(batch *pgx.Batch, changes reconciler.Changes) {
 }
 
 const (
-	knowPlatformsSQL = `
-INSERT INTO publish_platforms (platform)
-SELECT name FROM unnest($1::text[]) AS name ORDER BY name
-    ON CONFLICT DO NOTHING`
-
 	platformColumns = `p.platform, p.confirmed_at, p.held_since, p.held_until, p.hold_ended`
 
-	// lockPlatformsSQL counts whole minutes: the window reaches back at least as far as it says.
 	lockPlatformsSQL = `
 SELECT ` + platformColumns + `,
        (SELECT coalesce(sum(s.logs), 0)::int
           FROM publish_platform_silence s
-         WHERE s.platform = p.platform AND s.minute >= date_trunc('minute', now() - $2::interval)),
+         WHERE s.platform = p.platform AND s.at >= now() - $2::interval),
        now()
   FROM publish_platforms p
  WHERE p.platform = ANY ($1::text[])
@@ -86,7 +89,7 @@ UPDATE publish_platforms SET held_since = $2, held_until = $3, hold_ended = fals
 	// forgetSilenceSQL keeps the table as small as it is needed: a window is minutes.
 	forgetSilenceSQL = `
 DELETE FROM publish_platform_silence
- WHERE platform = ANY ($1::text[]) AND minute < now() - interval '1 day'`
+ WHERE platform = ANY ($1::text[]) AND at < now() - interval '1 hour'`
 )
 
 // holdOutcome is the last token of the subject on which the begin of a hold is told.

@@ -3,7 +3,6 @@ package repo_test
 import (
 	"log/slog"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -52,7 +51,7 @@ func TestWhatIsKnownOfPlatforms(t *testing.T) {
 	s.sweep()
 	equal(t, "due, with one more", s.known("tiktok").Due, 3)
 	// What is older than the window does not count, and is not kept for ever.
-	s.exec(`UPDATE publish_platform_silence SET minute = minute - interval '11 minutes'`)
+	s.exec(`UPDATE publish_platform_silence SET at = at - interval '11 minutes'`)
 	s.exec(`INSERT INTO publish_platform_silence VALUES ('tiktok', now() - interval '2 days', 7)`)
 	equal(t, "due, later", s.known("tiktok").Due, 0)
 	equal(t, "kept", one[int](s.world, `SELECT sum(logs) FROM publish_platform_silence`), 3)
@@ -77,7 +76,7 @@ func TestReplicasAgreeOnAHold(t *testing.T) {
 	var replicas sync.WaitGroup
 	for batch := range slices.Chunk(logs, 25) {
 		store := openStore(t, repo.Config{URL: s.url, Outbox: true})
-		replica := reconciler.New(store, s.diary, nil, reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout, HoldMax: holdMax}, slog.New(slog.DiscardHandler))
+		replica := reconciler.New(store, s.diary, nil, nil, reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout, HoldMax: holdMax}, slog.New(slog.DiscardHandler))
 		replicas.Go(func() {
 			checks := make([]reconciler.Check, len(batch))
 			for i, id := range batch {
@@ -136,33 +135,49 @@ func TestHoldsAreSeen(t *testing.T) {
 	equal(t, "holds after a confirmation", len(seen()), 0)
 }
 
-// Batches that confirm the same platforms take them in the order of their names, so that none holds what
-// another one waits for.
-func TestPlatformsAreWrittenInTheirOrder(t *testing.T) {
+// Whoever holds what is known of a platform, for however long, holds up no webhook: neither of that platform
+// nor of others.
+func TestAHeldPlatformHoldsUpNobody(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	s.Reconciler = s.withHolds()
 	var webhooks []reconciler.Webhook
-	for i := range 20 {
-		platform := "platform_" + strconv.Itoa(10+i)
+	for _, platform := range []string{"instagram", "tiktok", "youtube"} {
 		s.publish(platform, "post", "processing", 0)
 		s.exec(`INSERT INTO publish_platforms (platform) VALUES ($1)`, platform)
 		webhooks = append(webhooks, webhook(t, platform, `{"external_post_id":"post","status":"published"}`))
 	}
-	release := s.hold(`SELECT FROM publish_platforms WHERE platform = 'platform_10' FOR UPDATE`)
-	defer release()
-	done := make(chan error, 1)
-	go func() {
-		_, err := s.Webhooks(t.Context(), webhooks)
-		done <- err
-	}()
-	s.waiting(1)
-	equal(t, "free platforms", len(column[int](s.world, `SELECT 1 FROM publish_platforms FOR UPDATE SKIP LOCKED`)), 19)
-	release()
-	if err := <-done; err != nil {
+	s.publish("tiktok", "silent", "processing", time.Hour)
+	defer s.hold(`SELECT FROM publish_platforms WHERE platform = 'instagram' FOR UPDATE`)()
+	if _, err := s.Webhooks(t.Context(), webhooks); err != nil {
 		t.Error(err)
 	}
-	equal(t, "confirmed", one[int](s.world, `SELECT count(*) FROM publish_platforms WHERE confirmed_at IS NOT NULL`), 20)
+	s.sweep()
+	equal(t, "open logs", one[int](s.world, `SELECT count(*) FROM publish_logs WHERE status = 'processing'`), 0)
+	equal(t, "confirmed", column[string](s.world, `SELECT platform FROM publish_platforms WHERE confirmed_at IS NOT NULL ORDER BY 1`), []string{"tiktok", "youtube"})
+}
+
+// A hold ends by a confirmation that a log failed by silence can't use any more, too.
+func TestAHoldEndsByAnyConfirmation(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.Reconciler = s.with(reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout, HoldMax: holdMax, IgnoreLate: true})
+	id := s.publish("instagram", "failed", "processing", time.Hour)
+	s.check(id)
+	s.publishMany(20, time.Hour)
+	s.sweep()
+	if hold := s.known("instagram").Hold; hold == nil {
+		t.Fatal("no hold")
+	}
+	late := webhook(t, "instagram", `{"external_post_id":"failed","status":"published"}`)
+	late.ReceivedAt = time.Now().Add(time.Minute)
+	if _, err := s.Webhooks(t.Context(), []reconciler.Webhook{late}); err != nil {
+		t.Fatal(err)
+	}
+	known := s.known("instagram")
+	if known.Held(time.Now()) || s.row(id).Status != "failed" {
+		t.Errorf("%+v, the log is %s", known, s.row(id).Status)
+	}
 }
 
 func TestPlatformsAreLocked(t *testing.T) {

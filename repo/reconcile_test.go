@@ -43,7 +43,7 @@ func newService(tb testing.TB) *service {
 }
 
 func (s *service) with(policy reconciler.Policy) *reconciler.Reconciler {
-	return reconciler.New(s.store, s.diary, nil, policy, slog.New(slog.DiscardHandler))
+	return reconciler.New(s.store, s.diary, nil, nil, policy, slog.New(slog.DiscardHandler))
 }
 
 var receivedAt = time.Date(2024, 1, 15, 10, 30, 0, 0, time.UTC)

@@ -8,7 +8,8 @@ import (
 
 // ProbeRequest asks a platform what became of a post (publish.probe.<platform>). Its JSON is the request's
 // body. The reply is what a webhook about the post would say, such as {"status":"published"}; it may leave out
-// the external_post_id. Whoever does not know replies {}, or not at all.
+// the external_post_id. Whoever does not know must not reply: {} says
+// that the platform is still at it.
 type ProbeRequest struct {
 	LogID          uuid.UUID `json:"log_id"`
 	ExternalPostID string    `json:"external_post_id"`

@@ -9,10 +9,10 @@ CREATE TABLE IF NOT EXISTS publish_platforms (
     hold_ended   boolean NOT NULL DEFAULT false
 );
 
--- How many of a platform's logs were moved by silence, minute by minute; the last hours of it.
+-- How many of a platform's logs were moved by silence, and when; of the last hour, as long as it is looked at.
 CREATE TABLE IF NOT EXISTS publish_platform_silence (
     platform text        NOT NULL,
-    minute   timestamptz NOT NULL,
-    logs     int         NOT NULL,
-    PRIMARY KEY (platform, minute)
+    at       timestamptz NOT NULL,
+    logs     int         NOT NULL
 );
+CREATE INDEX IF NOT EXISTS publish_platform_silence_idx ON publish_platform_silence (platform, at);
