@@ -91,7 +91,8 @@ func (c Config) validate() error {
 	if c.DrainTimeout < 0 {
 		faults = append(faults, fmt.Errorf("drain timeout is %s: it must not be negative", c.DrainTimeout))
 	}
-	// A message may wait for the batch before its own.
+	// A message may wait for the batch before its own. One with a probe in it can take longer still where
+	// Postgres is about to give up: then messages come twice, which changes nothing.
 	if streams.AckWait <= 2*c.StoreTimeout {
 		faults = append(faults, fmt.Errorf("store timeout is %s: twice that must be less than the ack wait of %s, or messages come back while in hand", c.StoreTimeout, streams.AckWait))
 	}

@@ -97,6 +97,15 @@ func (a *account) thenAt(at time.Time, next string) {
 	a.then(next)
 }
 
+// atNextSweep ends the sentence of a log that is due.
+func (a *account) atNextSweep(does string) {
+	if a.NextSweep == nil || a.NextSweep.Before(a.Now) {
+		a.then("the next sweep " + does)
+		return
+	}
+	a.thenAt(*a.NextSweep, fmt.Sprintf("the next sweep, at %s, %s", a.clock(*a.NextSweep), does))
+}
+
 func (a *account) pending() {
 	created := a.CreatedAt
 	if created == nil {
@@ -130,7 +139,7 @@ func (a *account) open() {
 		}
 		a.say("its row holds the platform's word already" + inBrackets(evidence.Status))
 		if due {
-			a.then("the next sweep " + outcome)
+			a.atNextSweep(outcome)
 		} else {
 			a.thenAt(deadline, fmt.Sprintf("its check at %s %s", a.clock(deadline), outcome))
 		}
@@ -193,9 +202,9 @@ func (a *account) silent(deadline time.Time, dated, due bool) {
 	if all := a.retries(); a.RetryCount < all {
 		sweep, fate = "looks at it", fmt.Sprintf("it is retried (automatic retry %d of %d)", a.RetryCount+1, all)
 	}
-	if a.Hold != nil && a.Hold.Until.After(a.Now) && (!dated || a.Hold.Until.After(deadline)) {
-		a.say(fmt.Sprintf("held until %s at the latest, because %s has confirmed nothing since %s",
-			a.clock(a.Hold.Until), a.platform, a.clock(a.Hold.Since)))
+	if a.Hold != nil && a.RetryCount >= a.retries() && a.Hold.Until.After(a.Now) && (!dated || a.Hold.Until.After(deadline)) {
+		a.say(fmt.Sprintf("held since %s, until %s at the latest, because %s confirms nothing",
+			a.clock(a.Hold.Since), a.clock(a.Hold.Until), a.platform))
 		deadline, dated, due = a.Hold.Until, true, false
 	}
 	switch {
@@ -207,7 +216,7 @@ func (a *account) silent(deadline time.Time, dated, due bool) {
 	default:
 		a.say("it has no time of update and counts as due")
 	}
-	a.then(fmt.Sprintf("the next sweep %s: without an answer of %s %s", sweep, a.platform, fate))
+	a.atNextSweep(fmt.Sprintf("%s: without an answer of %s %s", sweep, a.platform, fate))
 }
 
 // retries is how often the log may be retried in all.
@@ -311,7 +320,7 @@ func (a *account) closed() {
 			if r.at() != nil {
 				at = " at " + a.clock(r.Timestamp)
 			}
-			a.say("a webhook" + at + " came too late to matter" + inBrackets(r.text("webhook_status")))
+			a.say("a webhook" + at + " changed nothing" + inBrackets(r.text("webhook_status")))
 			break
 		}
 	}

@@ -139,7 +139,7 @@ func TestExplainClosedLogs(t *testing.T) {
 					told("10:48:00", EventWebhookReceived, `{"webhook_status":"in_review","reason":"already_final"}`),
 				}
 			},
-			want: `failed at 10:45:03 UTC because no webhook came in 10 minutes; a webhook at 10:48:00 UTC came too late to matter ("in_review"); ` +
+			want: `failed at 10:45:03 UTC because no webhook came in 10 minutes; a webhook at 10:48:00 UTC changed nothing ("in_review"); ` +
 				`a late webhook would still correct it`,
 			next: "a late webhook would still correct it",
 		},

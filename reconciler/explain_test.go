@@ -283,10 +283,23 @@ func TestExplainOpenLogs(t *testing.T) {
 				v.History = []HistoryEvent{told("10:45:30", EventSkipped, `{"reason":"platform_hold","probe":"broken_answer"}`)}
 			},
 			want: "processing since its last update at 10:35:03 UTC; 1 probe unanswered; " +
-				"held until 11:30:00 UTC at the latest, because tiktok has confirmed nothing since 10:30:00 UTC; " +
+				"held since 10:30:00 UTC, until 11:30:00 UTC at the latest, because tiktok confirms nothing; " +
 				"if no webhook comes by 11:30:00 UTC and tiktok has no answer then, it fails",
 			next:   "if no webhook comes by 11:30:00 UTC and tiktok has no answer then, it fails",
 			nextAt: "11:30:00",
+		},
+		"a hold that leaves a retry": {
+			policy: Policy{DefaultTimeout: 10 * time.Minute, Retries: map[string]int{"tiktok": 1}},
+			change: func(v *View) {
+				v.Now = clockAt("10:46:00")
+				v.Hold = &Hold{Platform: "tiktok", Since: clockAt("10:30:00"), Until: clockAt("11:30:00")}
+				sweep := clockAt("10:46:30")
+				v.NextSweep = &sweep
+			},
+			want: "processing since its last update at 10:35:03 UTC; its deadline passed at 10:45:03 UTC; " +
+				"the next sweep, at 10:46:30 UTC, looks at it: without an answer of tiktok it is retried (automatic retry 1 of 1)",
+			next:   "the next sweep, at 10:46:30 UTC, looks at it: without an answer of tiktok it is retried (automatic retry 1 of 1)",
+			nextAt: "10:46:30",
 		},
 		"a hold that ended": {
 			change: func(v *View) {

@@ -53,6 +53,8 @@ type View struct {
 	Parked int `json:"parked_webhooks"`
 	// Hold is the hold that its platform is under; nil when there is none.
 	Hold *Hold `json:"hold"`
+	// NextSweep is when the next sweep comes; nil when that is not known.
+	NextSweep *time.Time `json:"-"`
 	// Now is the database's time.
 	Now time.Time `json:"now"`
 }

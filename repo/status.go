@@ -21,7 +21,7 @@ type Backlog struct {
 // backlogSQL reads the open logs alone, by the partial index publish_logs_open_idx.
 const backlogSQL = `
 SELECT coalesce(l.platform, ''), count(*),
-       count(*) FILTER (WHERE l.updated_at IS NULL
+       count(*) FILTER (WHERE l.updated_at IS NULL OR l.updated_at = 'infinity'
                            OR l.updated_at <= now() - coalesce((SELECT t.timeout
                                                                   FROM unnest($2::text[], $3::interval[]) AS t(platform, timeout)
                                                                  WHERE t.platform = l.platform), $1::interval)),

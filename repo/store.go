@@ -119,11 +119,12 @@ SELECT l.id, l.updated_at
 func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.DueLog, error) {
 	ctx, cancel := s.limit(ctx, "page through due logs")
 	defer cancel()
-	if due.After == (reconciler.DueLog{}) {
-		undated, err := s.dueLogs(ctx, undatedSQL, due.Limit)
+	if due.After.UpdatedAt.IsZero() {
+		undated, err := s.dueLogs(ctx, undatedSQL, due.After.ID, due.Limit)
 		if err != nil || len(undated) > 0 {
 			return undated, err
 		}
+		due.After.ID = uuid.Nil
 	}
 	latest := due.Now.Add(-due.Timeout)
 	platforms := make([]string, 0, len(due.Timeouts))
@@ -139,13 +140,15 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 	return s.dueLogs(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
 }
 
-// undatedSQL finds what lies before the first page, which begins at Go's zero time, in a publishers' own table.
+// undatedSQL finds what has no place in the order of updates, in a publishers' own table: it is due, and comes
+// before the first page, which begins at Go's zero time.
 const undatedSQL = `
 SELECT id, '0001-01-01 00:00:00Z'::timestamptz
   FROM publish_logs
- WHERE status IN ('processing', 'retry') AND (updated_at IS NULL OR updated_at < '0001-01-01 00:00:00Z')
+ WHERE status IN ('processing', 'retry') AND (updated_at IS NULL OR updated_at < '0001-01-01 00:00:00Z' OR updated_at = 'infinity')
+   AND id > $1
  ORDER BY id
- LIMIT $1`
+ LIMIT $2`
 
 func (s *Store) dueLogs(ctx context.Context, sql string, args ...any) ([]reconciler.DueLog, error) {
 	rows, err := s.pool.Query(ctx, sql, args...)

@@ -26,7 +26,8 @@ const (
        CASE WHEN l.status IN ('processing', 'retry') THEN ` + reasonOfOpen + ` ELSE ` + reasonOfClosed + ` END`
 
 	reasonOfOpen = `(
-            SELECT e.metadata->>'reason'
+            SELECT CASE WHEN e.metadata->>'action' IN ('marked_success', 'marked_failed') THEN NULL -- opened again since
+                        ELSE e.metadata->>'reason' END
               FROM ledger_events e
              WHERE e.entity_type = 'publish_log' AND e.entity_id = l.id::text
                AND e.event_type IN ('publish_reconciled', 'publish_reconcile_skipped', 'publish_deadline_extended')

@@ -53,7 +53,7 @@ func TestOutageHold(t *testing.T) {
 	}
 	one := s.ask("GET", "/publishing/logs/"+logs[0], "")
 	explanation, _ := one.body["explanation"].(map[string]any)
-	if sentence, _ := explanation["sentence"].(string); !strings.Contains(sentence, "because instagram has confirmed nothing since") || one.body["reason"] != "platform_hold" {
+	if sentence, _ := explanation["sentence"].(string); !strings.Contains(sentence, "because instagram confirms nothing") || one.body["reason"] != "platform_hold" {
 		t.Errorf("a held log: %+v", one.body)
 	}
 	if list := s.ask("GET", "/publishing/logs?reason=platform_hold&status=processing", ""); len(list.body["logs"].([]any)) != 20 {

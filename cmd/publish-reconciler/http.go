@@ -44,7 +44,13 @@ func (o *operator) handler() http.Handler {
 	for _, r := range routes {
 		mux.Handle(r.pattern, o.authorized(o.serveEndpoint(endpoints[r.endpoint], r)))
 	}
+	// On loopback there may be no token: a web page must not do what its visitor did not ask for.
+	crossOrigin := http.NewCrossOriginProtection()
 	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := crossOrigin.Check(r); err != nil {
+			writeError(w, statusError{http.StatusForbidden, err})
+			return
+		}
 		if _, pattern := mux.Handler(r); pattern == "" {
 			w = &refusal{ResponseWriter: w, request: r}
 		}
@@ -134,8 +140,8 @@ func readBody(r *http.Request) ([]byte, error) {
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, errTooLarge
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the body: %w", err)
+	if err != nil { // it did not arrive: another try may
+		return nil, statusError{http.StatusRequestTimeout, errors.New("the body did not arrive whole, and in time")}
 	}
 	return body, nil
 }

@@ -14,10 +14,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
-	"publish-reconciler/repo"
-	"publish-reconciler/streams"
 )
 
 const (
@@ -25,6 +22,8 @@ const (
 	maxBody = 256 << 10
 	// maxPage is where a list's page ends before its limit, so that NATS can carry it (1 MiB by default).
 	maxPage = 512 << 10
+	// maxListedMetadata is the most extra_metadata that a row of a list shows: others may write anything there.
+	maxListedMetadata = 256 << 10
 	// answerTimeout limits every answer but a reconcile's. It is shorter than a command's patience, so that
 	// the command hears what took so long.
 	answerTimeout = 8 * time.Second
@@ -208,6 +207,10 @@ func (o *operator) log(ctx context.Context, p params) (any, error) {
 	if o.cfg.policy.HoldMax == 0 {
 		view.Hold = nil // one that is left from when logs were held
 	}
+	// Without it the explanation says "the next sweep", and not when.
+	if next, err := o.scheduler.NextSweep(ctx); err == nil && !next.At.IsZero() {
+		view.NextSweep = &next.At
+	}
 	return logAnswer{view, o.cfg.policy.Explain(view)}, nil
 }
 
@@ -238,6 +241,9 @@ func (o *operator) list(ctx context.Context, p params) (any, error) {
 	answer := logsAnswer{Logs: []json.RawMessage{}}
 	size := 0
 	for i, row := range rows {
+		if n := len(row.ExtraMetadata); n > maxListedMetadata {
+			row.ExtraMetadata = fmt.Appendf(nil, `{"omitted":"%d bytes: they stand in the log itself"}`, n)
+		}
 		encoded, err := encode(row)
 		if err != nil {
 			return nil, statusError{http.StatusInternalServerError, fmt.Errorf("log %s: %w", row.ID, err)}
@@ -252,62 +258,6 @@ func (o *operator) list(ctx context.Context, p params) (any, error) {
 		answer.Next = &rows[len(rows)-1].ID
 	}
 	return answer, nil
-}
-
-type statusAnswer struct {
-	// Ready says of each part "ok", or what is wrong.
-	Ready     map[string]string `json:"ready"`
-	Platforms []repo.Backlog    `json:"platforms"`
-	// Holds are the platforms whose logs are held.
-	Holds     []reconciler.Hold  `json:"holds"`
-	Parked    int                `json:"parked_webhooks"`
-	Dead      uint64             `json:"dead_letters"`
-	NextSweep consumer.NextSweep `json:"next_sweep"`
-	Version   string             `json:"version"`
-}
-
-func (o *operator) status(ctx context.Context, _ params) (any, error) {
-	answer := statusAnswer{Version: version()}
-	answer.Ready, _ = o.ready(ctx)
-	var err error
-	if answer.Platforms, err = o.store.Backlogs(ctx, o.cfg.policy.DefaultTimeout, o.cfg.policy.Timeouts); err != nil {
-		return nil, err
-	}
-	if answer.Holds = []reconciler.Hold{}; o.cfg.policy.HoldMax > 0 {
-		if answer.Holds, err = o.store.Holds(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if answer.Parked, err = o.store.CountParked(ctx); err != nil {
-		return nil, err
-	}
-	if err := o.connected(); err != nil {
-		return nil, err
-	}
-	dead, err := o.js.Stream(ctx, streams.StreamDead)
-	if err != nil {
-		return nil, fmt.Errorf("count the dead letters: %w", err)
-	}
-	answer.Dead = dead.CachedInfo().State.Msgs
-	if answer.NextSweep, err = o.scheduler.NextSweep(ctx); err != nil {
-		return nil, fmt.Errorf("look for the next sweep: %w", err)
-	}
-	return answer, nil
-}
-
-// ready tells of Postgres, NATS and the consumers whether they work: "ok", or what is wrong.
-func (o *operator) ready(ctx context.Context) (parts map[string]string, all bool) {
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
-	defer cancel()
-	_, postgres := o.store.Now(ctx)
-	parts, all = map[string]string{}, true
-	for name, err := range map[string]error{"postgres": postgres, "nats": o.connected(), "consumers": o.consumer.Ready()} {
-		parts[name] = "ok"
-		if err != nil {
-			parts[name], all = err.Error(), false
-		}
-	}
-	return parts, all
 }
 
 func (o *operator) connected() error {

@@ -133,9 +133,20 @@ func printLogs(w io.Writer, page logsAnswer) {
 	}
 }
 
+const unknownWord = "unknown"
+
+func orUnknown[T int | uint64](n *T) string {
+	if n == nil {
+		return unknownWord
+	}
+	return fmt.Sprint(*n)
+}
+
 // inWords tells when the next sweep comes, and why then.
-func inWords(next consumer.NextSweep) string {
+func inWords(next *consumer.NextSweep) string {
 	switch {
+	case next == nil:
+		return unknownWord
 	case next.Running:
 		return "under way"
 	case next.At.IsZero():
@@ -156,8 +167,8 @@ func printStatus(w io.Writer, s statusAnswer) {
 	for _, hold := range s.Holds {
 		t.line("held", visible(hold.Platform)+" until "+moment(&hold.Until))
 	}
-	t.line("parked webhooks", strconv.Itoa(s.Parked))
-	t.line("dead letters", strconv.FormatUint(s.Dead, 10))
+	t.line("parked webhooks", orUnknown(s.Parked))
+	t.line("dead letters", orUnknown(s.Dead))
 	t.line("next sweep", inWords(s.NextSweep))
 	t.line("version", visible(s.Version))
 	t.flush()
