@@ -2,9 +2,11 @@ package consumer_test
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
@@ -43,6 +45,42 @@ func TestScheduleWithClocksThatDiffer(t *testing.T) {
 			t.Errorf("%s: moved by %s, want %s", name, moved, tt.moved)
 		}
 		equal(t, name+": body", string(w.scheduled(subject).Data), `{"timeout_minutes":20}`)
+	}
+}
+
+// The service's own clock is 26 years off: in a bubble of synctest's it is the first of January 2000. Checks and
+// ticks are where the clocks of the database and of NATS want them.
+func TestScheduleOnAHostWhoseClockIsOff(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	now, patience := time.Now(), 20*time.Minute
+	check := reconciler.Recheck{LogID: uuid.New(), Timeout: &patience, At: now.Add(10 * time.Hour), Now: now}
+	w.purge(streams.StreamChecks, streams.SubjectScheduleSweep)
+	synctest.Test(t, func(t *testing.T) {
+		nc, err := w.nats.Connect()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		js, err := jetstream.New(nc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scheduler := consumer.NewScheduler(js)
+		if err := scheduler.EnsureSweep(t.Context(), time.Hour, time.Hour); err != nil { // as a consumer does when it starts
+			t.Fatal(err)
+		}
+		if err := scheduler.ScheduleChecks(t.Context(), []reconciler.Recheck{check}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for subject, want := range map[string]time.Time{
+		streams.ScheduleCheckSubject(check.LogID): check.At,
+		streams.SubjectScheduleSweep:              now.Add(time.Hour),
+	} {
+		if off := w.scheduledAt(subject).Sub(want).Abs(); off > time.Minute {
+			t.Errorf("%s is off by %s", subject, off)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,6 +33,10 @@ func TestMain(m *testing.M) {
 	}
 	for _, variable := range variables(reflect.TypeFor[devCommand]()) {
 		_ = os.Unsetenv(variable) // the caller's are for another service
+	}
+	// The tests wait much more than they work: more of them at once than there are processors.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	pgtestdb.Main(m)
 }
