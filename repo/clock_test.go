@@ -34,7 +34,7 @@ func TestAHostsClockDecidesNothing(t *testing.T) {
 		}
 		defer store.Close()
 		rechecks := &diary{}
-		r := reconciler.New(store, rechecks, nil, reconciler.Policy{
+		r := reconciler.New(store, rechecks, nil, nil, reconciler.Policy{
 			DefaultTimeout: 10 * time.Minute, Retries: map[string]int{"tiktok": 1},
 		}, slog.New(slog.DiscardHandler))
 		ctx := t.Context()
