@@ -9,8 +9,6 @@
 //	anyone ──── publish.sweep ◀──────────────────┴────────────────┴───────────▶ consumer sweeper
 //
 //	service ─── publish.dead.<webhook|check|sweep> ──────▶ PUBLISH_DEAD
-//	operator ── publish.replayed.<letter> ───────────────▶ PUBLISH_WEBHOOKS     beside what a [Replayer] puts back
-//	operator ── publish.replay.<letter> ─────────────────▶ PUBLISH_CHECKS
 //	service ─── publish.event.<platform>.<outcome> ──────▶ PUBLISH_EVENTS
 //	service ─── publish.probe.<platform> ── request ─────▶ whoever knows the platform, and replies
 //

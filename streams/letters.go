@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -12,7 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrLetterNotFound says that no dead letter has this sequence: it was replayed or dropped, or its time is over.
+// ErrLetterNotFound: no dead letter has this sequence; it was replayed or dropped, or its time is over.
 var ErrLetterNotFound = errors.New("no such dead letter")
 
 const (
@@ -195,8 +194,9 @@ func (l *Letters) List(ctx context.Context, filter LetterFilter, before uint64, 
 		if err != nil {
 			return nil, 0, err
 		}
-		slices.Reverse(found)
-		page = append(page, found...)
+		for i := len(found) - 1; i >= 0; i-- {
+			page = append(page, found[i])
+		}
 		if len(page) == wanted {
 			return page[:limit], page[limit-1].Sequence, nil
 		}

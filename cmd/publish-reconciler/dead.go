@@ -28,8 +28,8 @@ const (
 )
 
 // letters connects to the server and opens the dead letters there. The caller closes the connection.
-func (s natsAccess) letters(ctx context.Context) (*streams.Letters, *nats.Conn, error) {
-	nc, err := s.connect()
+func (a natsAccess) letters(ctx context.Context) (*streams.Letters, *nats.Conn, error) {
+	nc, err := a.connect()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"os"
 	"os/exec"
@@ -24,16 +25,16 @@ func TestDeadAsks(t *testing.T) {
 		{" Y \n", exitOK},
 	} {
 		keyboard, tty := terminal(t)
-		var stdout buffer
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "dead", "drop", "1", "--nats-url="+g.nats.URL())
-		cmd.Env = append(os.Environ(), asProgram+"=1")
-		cmd.Stdin = tty
-		cmd.Stdout = &stdout
-		question, err := cmd.StderrPipe()
+		p := &program{TB: t, ended: make(chan struct{})}
+		p.cmd = exec.CommandContext(context.Background(), os.Args[0], "dead", "drop", "1", "--nats-url="+g.nats.URL())
+		p.cmd.Env = append(os.Environ(), asProgram+"=1")
+		p.cmd.Stdin = tty
+		p.cmd.Stdout = &p.stdout
+		question, err := p.cmd.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := cmd.Start(); err != nil {
+		if err := p.cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		told := bufio.NewReader(question)
@@ -48,9 +49,9 @@ func TestDeadAsks(t *testing.T) {
 		if said := strings.Contains(string(rest), "publish-reconciler: nothing was dropped\n"); err != nil || said != (test.status != exitOK) {
 			t.Errorf("for %q it says %q, %v", test.typed, rest, err)
 		}
-		_ = cmd.Wait() // its status is what counts
-		contains(t, stdout.String(), "1 letter\n")
-		if status := cmd.ProcessState.ExitCode(); status != test.status {
+		_ = p.cmd.Wait() // its status is what counts
+		contains(t, p.stdout.String(), "1 letter\n")
+		if status := p.cmd.ProcessState.ExitCode(); status != test.status {
 			t.Errorf("for %q the status is %d", test.typed, status)
 		}
 		if left := len(g.left()); (left == 0) != (test.status == exitOK) {
