@@ -251,7 +251,7 @@ func (l *Letters) reader(ctx context.Context, from uint64, filter LetterFilter) 
 		HeadersOnly:       true,
 		MemoryStorage:     true,
 		Replicas:          1,
-		InactiveThreshold: 5 * time.Minute, // should nobody be left to delete it
+		InactiveThreshold: time.Minute, // should nobody be left to delete it
 	})
 }
 

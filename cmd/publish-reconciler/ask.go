@@ -79,7 +79,7 @@ func (a access) request(ctx context.Context, endpoint string, p params, wait tim
 }
 
 // connect has one try: whoever types wants to know at once.
-func (a natsAccess) connect() (*nats.Conn, error) {
+func (a access) connect() (*nats.Conn, error) {
 	var f faults
 	a.check(&f)
 	if err := f.err(); err != nil {
