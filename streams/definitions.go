@@ -22,30 +22,28 @@ func Streams(replicas int) []jetstream.StreamConfig {
 		{
 			Name:        StreamWebhooks,
 			Description: "What the platforms said about posts",
-			Subjects:    []string{prefixWebhook + "*", prefixReplayed + "*"},
+			Subjects:    []string{prefixWebhook + "*"},
 			Retention:   jetstream.LimitsPolicy,
 			Storage:     jetstream.FileStorage,
 			Replicas:    replicas,
 			MaxAge:      7 * 24 * time.Hour,
 			// A full stream refuses the ingestor's publish, which tries again, instead of dropping the oldest.
-			Discard:            jetstream.DiscardNew,
-			Duplicates:         2 * time.Minute,
-			AllowAtomicPublish: true, // a replayed letter and the note of it
+			Discard:    jetstream.DiscardNew,
+			Duplicates: 2 * time.Minute,
 		},
 		{
 			Name:        StreamChecks,
 			Description: "Checks and sweeps, due and scheduled",
-			Subjects:    []string{prefixCheck + "*", SubjectSweep, "publish.schedule.>", prefixReplay + "*"},
+			Subjects:    []string{prefixCheck + "*", SubjectSweep, "publish.schedule.>"},
 			Retention:   jetstream.WorkQueuePolicy,
 			Storage:     jetstream.FileStorage,
 			Replicas:    replicas,
 			// A stream with schedules must be discard old, and it has no limit that would discard.
-			Discard:            jetstream.DiscardOld,
-			Duplicates:         2 * time.Minute,
-			AllowMsgTTL:        true,
-			AllowMsgSchedules:  true,
-			AllowRollup:        true, // a schedule replaces the one before it on its subject
-			AllowAtomicPublish: true, // a replayed letter and the note of it
+			Discard:           jetstream.DiscardOld,
+			Duplicates:        2 * time.Minute,
+			AllowMsgTTL:       true,
+			AllowMsgSchedules: true,
+			AllowRollup:       true, // a schedule replaces the one before it on its subject
 		},
 		{
 			Name:        StreamDead,

@@ -146,7 +146,7 @@ func TestEnsureKeeps(t *testing.T) {
 	updateStream(t, js, webhooks)
 	// Both consumers' settings together: a wider stream subject, no limit, unusual but sufficient waits.
 	checks := streamInfo(t, js, streams.StreamChecks).Config
-	checks.Subjects = []string{"publish.check.>", "publish.sweep", "publish.schedule.>", "publish.replay.>"}
+	checks.Subjects = []string{"publish.check.>", "publish.sweep", "publish.schedule.>"}
 	updateStream(t, js, checks)
 	consumer := consumerConfig(t, js, streams.StreamWebhooks, streams.ConsumerWebhooks)
 	consumer.AckWait = time.Minute
@@ -217,7 +217,7 @@ func TestEnsureRaises(t *testing.T) {
 		},
 		"subject missing": {changedStream(streams.StreamChecks, func(c *jetstream.StreamConfig) {
 			c.Subjects = []string{"publish.check.*", "publish.sweep", "publish.schedule.check.*"}
-		}), "stream PUBLISH_CHECKS: subjects is publish.check.* publish.sweep publish.schedule.check.*, must be publish.check.* publish.sweep publish.schedule.> publish.replay.* among others"},
+		}), "stream PUBLISH_CHECKS: subjects is publish.check.* publish.sweep publish.schedule.check.*, must be publish.check.* publish.sweep publish.schedule.> among others"},
 		"ack wait": {
 			changedConsumer(streams.StreamChecks, "checks", func(c *jetstream.ConsumerConfig) { c.AckWait = time.Second }),
 			"consumer checks of stream PUBLISH_CHECKS: ack_wait is 1s, must be at least 30s",
@@ -295,13 +295,12 @@ func TestEnsureEnablesSchedules(t *testing.T) {
 		"stream PUBLISH_WEBHOOKS is missing",
 		"stream PUBLISH_DEAD is missing",
 		"stream PUBLISH_EVENTS is missing",
-		"stream PUBLISH_CHECKS: allow_atomic is false, must be true",
 		"stream PUBLISH_CHECKS: allow_msg_schedules is false, must be true",
 		"stream PUBLISH_CHECKS: allow_msg_ttl is false, must be true",
 		"stream PUBLISH_CHECKS: allow_rollup_hdrs is false, must be true",
 		"stream PUBLISH_CHECKS: discard is DiscardNew, must be DiscardOld",
 		"stream PUBLISH_CHECKS: discard_new_per_subject is true, must be false",
-		"stream PUBLISH_CHECKS: subjects is publish.check.*, must be publish.check.* publish.sweep publish.schedule.> publish.replay.* among others",
+		"stream PUBLISH_CHECKS: subjects is publish.check.*, must be publish.check.* publish.sweep publish.schedule.> among others",
 		"consumer webhooks of stream PUBLISH_WEBHOOKS is missing",
 		"consumer checks of stream PUBLISH_CHECKS is missing",
 		"consumer sweeper of stream PUBLISH_CHECKS is missing",

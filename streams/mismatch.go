@@ -119,9 +119,6 @@ func mergeStream(found, want jetstream.StreamConfig) (jetstream.StreamConfig, []
 	if want.AllowMsgTTL {
 		must(c, "allow_msg_ttl", &found.AllowMsgTTL, true)
 	}
-	if want.AllowAtomicPublish {
-		must(c, "allow_atomic", &found.AllowAtomicPublish, true)
-	}
 	if want.AllowMsgSchedules {
 		must(c, "allow_msg_schedules", &found.AllowMsgSchedules, true)
 	}

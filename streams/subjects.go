@@ -38,8 +38,6 @@ const (
 	prefixEvent         = "publish.event."
 	prefixProbe         = "publish.probe."
 	prefixAPI           = "publish.api."
-	prefixReplay        = "publish.replay."
-	prefixReplayed      = "publish.replayed."
 )
 
 // Kind names what a message asks for; it is the last token of its dead letter's subject.
