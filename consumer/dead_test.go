@@ -117,7 +117,3 @@ func (w *world) update(cfg jetstream.StreamConfig) {
 		w.Fatal(err)
 	}
 }
-
-func quoted(s string) string {
-	return `"` + strings.ReplaceAll(s, `"`, `\"`) + `"`
-}

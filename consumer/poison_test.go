@@ -326,7 +326,7 @@ func TestPoisonBetweenGoodChecks(t *testing.T) {
 	// These are odd, and good.
 	for body, token := range map[string]func(string) string{
 		"":                              strings.ToUpper,
-		" \n":                           strings.ToLower,
+		" \n":                           strings.ToLower, //nolint:gocritic // white space is the case here
 		`{"timeout_minutes":1e-400000}`: strings.ToLower,
 		`{"timeout_minutes":9,"timeout_minutes":0}`: strings.ToLower,
 	} {
