@@ -61,32 +61,48 @@ func (f *fetch) receive(incoming <-chan *nats.Msg, size int, within time.Duratio
 	for received := 0; received < size; {
 		select {
 		case msg := <-incoming:
-			status := msg.Header.Get("Status")
-			if status == "" || len(msg.Data) > 0 {
+			if msg.Reply != "" { // where it is acknowledged; a message's own headers may say anything
 				received++
 				f.msgs <- delivered{msg, f.nc}
 				continue
 			}
-			unsent, err := f.unsent(msg, status)
+			unsent, err := f.unsent(msg)
 			if err != nil {
 				return err
 			}
 			size -= unsent
 		case <-over:
+			f.drain(incoming)
 			return nil // what was sent and did not come comes again
 		}
 	}
 	return nil
 }
 
+// drain passes on what has come already: a process that stood still for a while finds it all at once.
+func (f *fetch) drain(incoming <-chan *nats.Msg) {
+	_ = f.nc.FlushTimeout(endWait) // the answer comes behind everything that was sent before
+	for {
+		select {
+		case msg := <-incoming:
+			if msg.Reply != "" {
+				f.msgs <- delivered{msg, f.nc}
+			}
+		default:
+			return
+		}
+	}
+}
+
 // unsent is how many messages the server leaves out of a pull, as its status says, or why there are none.
-func (f *fetch) unsent(msg *nats.Msg, status string) (int, error) {
+func (f *fetch) unsent(msg *nats.Msg) (int, error) {
+	status := msg.Header.Get("Status")
 	const timeout, conflict, noResponders = "408", "409", "503" // NATS ADR-13; a conflict without a number ends all
 	unsent, err := strconv.Atoi(msg.Header.Get("Nats-Pending-Messages"))
 	switch {
 	case status == noResponders:
 		return 0, nats.ErrNoResponders
-	case (status == timeout || status == conflict) && err == nil:
+	case (status == timeout || status == conflict) && err == nil && unsent >= 0:
 		return unsent, nil
 	}
 	return 0, fmt.Errorf("%s %s", status, msg.Header.Get("Description"))

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
 	"publish-reconciler/consumer"
 	"publish-reconciler/streams"
 )
@@ -32,6 +35,36 @@ func TestUnread(t *testing.T) {
 	if _, err := consumer.NewInbox(w.js).Unread(ctx); err == nil {
 		t.Error("no error without NATS")
 	}
+}
+
+// A replica that stands still has webhooks in hand that nobody has read.
+func TestWebhooksInHandAreUnread(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.send(webhooks, published("a"))
+	consumer1, err := w.js.Consumer(t.Context(), streams.StreamWebhooks, streams.ConsumerWebhooks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := consumer1.Next(); err != nil {
+		t.Fatal(err)
+	}
+	if oldest, err := consumer.NewInbox(w.js).Unread(t.Context()); oldest == nil || err != nil {
+		t.Errorf("in hand: %v, %v", oldest, err)
+	}
+}
+
+// What a message's own headers say is nothing that the server said.
+func TestAMessageWithAStatusOfItsOwn(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	id, other := w.insertLog("a", "processing", time.Hour), w.insertLog("b", "processing", time.Hour)
+	for _, id := range []uuid.UUID{id, other} {
+		w.sendMsg(&nats.Msg{Subject: streams.CheckSubject(id), Header: nats.Header{"Status": {"409"}, "Nats-Pending-Messages": {"-7"}}})
+	}
+	w.start()
+	w.until("both are settled", func() bool { return w.statuses() == "failed 2" })
+	w.settled(streams.ConsumerChecks)
 }
 
 // The service comes back after an hour: the webhooks that came in time wait in the stream, and so do the checks.

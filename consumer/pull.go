@@ -103,9 +103,16 @@ func morePending(msg jetstream.Msg) bool {
 	return err == nil && metadata.NumPending > 0
 }
 
+// bytes is what a pull may bring: at least one message, however large the server lets them be. It would refuse
+// to send a larger one, over and over.
+func (p *puller) bytes() int {
+	const rest = 128 << 10 // subject and headers
+	return max(pullBytes, int(p.nc.MaxPayload())+rest)
+}
+
 func (p *puller) pull() (err error) {
 	p.taken = 0
-	p.current, err = startFetch(p.nc, p.stream, p.consumer, p.size, pullBytes, pullWait)
+	p.current, err = startFetch(p.nc, p.stream, p.consumer, p.size, p.bytes(), pullWait)
 	return err
 }
 

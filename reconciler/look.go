@@ -242,7 +242,7 @@ func (r *Reconciler) lookAtParked(d *draft, timeout *time.Duration, trigger Trig
 }
 
 // unreadAgain is when a check comes again that found webhooks unread.
-const unreadAgain = 5 * time.Second
+const unreadAgain = 2 * time.Second
 
 // recheckAt tells whether and when a log has to be checked again. A sweep comes back by itself; only the
 // deadline of an automatic retry is worth a check of its own there.

@@ -20,6 +20,7 @@ func TestOutageHold(t *testing.T) {
 		logs = append(logs, w.publish(fmt.Sprint("ig_", n), "processing", `{}`, 30*time.Minute))
 	}
 	s := w.serve("--outage-hold=on", "--outage-hold-max=45m", "--platform-timeouts=instagram=10m", "--sweep-interval=1h")
+	s.swept()
 	for range 2 {
 		got := s.ask("POST", "/publishing/reconcile", "")
 		if got.status != http.StatusOK || got.body["skipped"] != 20.0 || got.body["total_checked"] != 20.0 {

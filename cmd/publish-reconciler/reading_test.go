@@ -140,6 +140,7 @@ func TestStatus(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	s := w.serve("--platform-timeouts=tiktok=10m")
+	s.swept()
 	for platform, ages := range map[string][]time.Duration{"instagram": {0, time.Hour}, "tiktok": {5 * time.Minute, 11 * time.Minute, time.Hour}} {
 		for _, age := range ages {
 			w.exec(`UPDATE publish_logs SET platform = $2 WHERE id = $1`, w.publish("post", "processing", `{}`, 0), platform)

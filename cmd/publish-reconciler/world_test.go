@@ -68,6 +68,16 @@ func (w *world) serve(more ...string) served {
 	return served{p, "http://" + p.logged("ready")["http"].(string)}
 }
 
+// swept returns once the sweep is over that a service begins with: it would close a test's logs, or hold them.
+func (s served) swept() {
+	s.Helper()
+	eventually(s, "the first sweep", func() bool {
+		next, _ := s.ask("GET", "/publishing/status", "").body["next_sweep"].(map[string]any)
+		reason, _ := next["reason"].(string)
+		return strings.HasPrefix(reason, "found_")
+	})
+}
+
 // answer is an HTTP answer whose body is a JSON object.
 type answer struct {
 	status int
