@@ -235,10 +235,11 @@ func TestBadSettings(t *testing.T) {
 				t.Parallel()
 				p := begin(t, "run", "--database-url", aDatabase, "--"+s.flag+"="+value)
 				p.exits(exitUsage, soon)
+				told, allowed := value, s.allowed
 				if s.flag == "nats-url" {
-					value, s.allowed = redactNATS(value), "URLs such as nats://host:4222, separated by commas"
+					told, allowed = redactNATS(value), "URLs such as nats://host:4222, separated by commas"
 				}
-				want := `publish-reconciler: --` + s.flag + ` (` + s.variable + `) is "` + value + `": it must be ` + s.allowed + "\n"
+				want := `publish-reconciler: --` + s.flag + ` (` + s.variable + `) is "` + told + `": it must be ` + allowed + "\n"
 				if p.stderr.String() != want || p.stdout.String() != "" {
 					t.Errorf("it says\n%swant\n%s", p.stderr.String(), want)
 				}
