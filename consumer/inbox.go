@@ -47,6 +47,9 @@ func (i *Inbox) Unread(ctx context.Context) (*time.Time, error) {
 		ctx, cancel := context.WithTimeoutCause(ctx, inboxTimeout, fmt.Errorf("no answer from JetStream within %s", inboxTimeout))
 		defer cancel()
 		i.oldest, i.err = i.look(ctx)
+		if i.err != nil {
+			i.err = fmt.Errorf("look for unread webhooks: %w", i.err)
+		}
 		i.looked = time.Now()
 	}
 	return i.oldest, i.err
@@ -55,7 +58,7 @@ func (i *Inbox) Unread(ctx context.Context) (*time.Time, error) {
 func (i *Inbox) look(ctx context.Context) (*time.Time, error) {
 	consumer, err := i.js.Consumer(ctx, streams.StreamWebhooks, streams.ConsumerWebhooks)
 	if err != nil {
-		return nil, fmt.Errorf("look for unread webhooks: %w", err)
+		return nil, err
 	}
 	info := consumer.CachedInfo()
 	if info.NumAckPending > 0 {
@@ -78,14 +81,14 @@ func (i *Inbox) look(ctx context.Context) (*time.Time, error) {
 func (i *Inbox) next(ctx context.Context, info *jetstream.ConsumerInfo, sequence uint64) (*time.Time, error) {
 	stream, err := i.js.Stream(ctx, streams.StreamWebhooks)
 	if err != nil {
-		return nil, fmt.Errorf("look for unread webhooks: %w", err)
+		return nil, err
 	}
 	msg, err := stream.GetMsg(ctx, sequence, jetstream.WithGetMsgSubject(info.Config.FilterSubject))
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound): // deleted meanwhile
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("look for unread webhooks: %w", err)
+		return nil, err
 	}
 	return &msg.Time, nil
 }

@@ -62,15 +62,7 @@ func (w *world) outage(r *replica, lose, restore func()) {
 func TestPostgresIsAway(t *testing.T) {
 	t.Parallel()
 	cfg := pgtest.Config{Dir: openDir(t)} // no port that another could take meanwhile
-	server := startPostgres(t, cfg)
-	if err := server.CreateDatabase(t.Context(), "publish"); err != nil {
-		t.Fatal(err)
-	}
-	url := server.URL("publish")
-	if err := migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	w := setupAt(t, url)
+	w, server := setupOn(t, cfg)
 	r := w.start(batchSize(outageBatch))
 	r.ready()
 	w.outage(r, func() {
@@ -212,6 +204,20 @@ func openDir(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// setupOn is a world in a Postgres of its own.
+func setupOn(t *testing.T, cfg pgtest.Config) (*world, *pgtest.Server) {
+	t.Helper()
+	server := startPostgres(t, cfg)
+	if err := server.CreateDatabase(t.Context(), "publish"); err != nil {
+		t.Fatal(err)
+	}
+	url := server.URL("publish")
+	if err := migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	return setupAt(t, url), server
 }
 
 func startPostgres(t *testing.T, cfg pgtest.Config) *pgtest.Server {

@@ -257,15 +257,7 @@ func TestPostgresIsKilled(t *testing.T) {
 	t.Parallel()
 	dir := openDir(t)
 	cfg := pgtest.Config{Dir: dir, Settings: map[string]string{"wal_writer_delay": "10s"}}
-	server := startPostgres(t, cfg)
-	if err := server.CreateDatabase(t.Context(), "publish"); err != nil {
-		t.Fatal(err)
-	}
-	url := server.URL("publish")
-	if err := migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	w := setupAt(t, url)
+	w, server := setupOn(t, cfg)
 	w.load(3000)
 	r := w.start(batchSize(20))
 	for kill := range 2 {
