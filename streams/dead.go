@@ -26,6 +26,12 @@ const (
 	// HeaderDeadTruncated is there only when the letter does not hold its original's whole body; it is
 	// the number of bytes the whole one has.
 	HeaderDeadTruncated = "Publish-Dead-Truncated"
+	// HeaderDeadReplays is there only on the letter of an original that had been replayed: how often.
+	HeaderDeadReplays = "Publish-Dead-Replays"
+	// HeaderReplayed is on a message that was put back on its subject: the sequence that its letter had in
+	// the stream of dead letters. HeaderReplays is how often it has been put back so far, 1 at first.
+	HeaderReplayed = "Publish-Replayed"
+	HeaderReplays  = "Publish-Replays"
 	// HeaderTries counts the deliveries of a check that found no log.
 	HeaderTries = "Publish-Check-Tries"
 	// HeaderFirstSequence and HeaderFirstTime say where such a check lay first; its dead letter has them as
@@ -50,7 +56,8 @@ const (
 // whole, and why. JetStream's own headers (Nats-…) are left out, since the server would act on them again,
 // and the service's (Publish-…): a letter that is put back on its subject begins anew. So
 // are headers whose names nats.go refuses to send. Its message id is the original's place, so that it is
-// stored once however often the original comes.
+// stored once however often the original comes. An original that was replayed lies in a place of its own, and
+// so has a letter of its own, which counts the replays.
 //
 // A letter that would be larger than maxPayload, the server's limit (nats.Conn.MaxPayload; zero is none),
 // loses as much of its body as it must, and all of its original's headers where they leave no room for
@@ -66,6 +73,9 @@ func DeadLetter(kind Kind, original jetstream.Msg, origin *jetstream.MsgMetadata
 	sequence, stored := firstPlace(original, origin)
 	letter.Header.Set(HeaderDeadSequence, sequence)
 	letter.Header.Set(HeaderDeadTime, stored)
+	if n := replays(original.Headers(), HeaderReplays); n > 0 {
+		letter.Header.Set(HeaderDeadReplays, strconv.Itoa(n))
+	}
 	// The time tells apart what a stream holds after it was deleted and made anew.
 	letter.Header.Set(nats.MsgIdHdr, fmt.Sprintf("%s-%d-%d", origin.Stream, origin.Sequence.Stream, origin.Timestamp.UnixNano()))
 
@@ -73,7 +83,7 @@ func DeadLetter(kind Kind, original jetstream.Msg, origin *jetstream.MsgMetadata
 	if maxPayload > 0 {
 		room = min(room, maxPayload)
 	}
-	carryHeaders(letter, original, int(room))
+	carryHeaders(letter, original.Headers(), int(room))
 	if maxPayload > 0 && int64(headerSize(letter)+len(letter.Data)) > maxPayload {
 		letter.Header.Set(HeaderDeadTruncated, strconv.Itoa(len(letter.Data)))
 		letter.Data = letter.Data[:max(0, int(maxPayload)-headerSize(letter))]
@@ -92,16 +102,31 @@ func firstPlace(original jetstream.Msg, origin *jetstream.MsgMetadata) (sequence
 
 // carryHeaders takes over the original's headers, but not JetStream's and the service's own; none of them
 // where they need more than room together.
-func carryHeaders(msg *nats.Msg, original jetstream.Msg, room int) {
+func carryHeaders(msg *nats.Msg, original nats.Header, room int) {
 	own := maps.Clone(msg.Header)
-	for name, values := range original.Headers() {
-		if !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "Publish-") && sendable(name) {
+	for name, values := range original {
+		if isProducers(name) && sendable(name) {
 			msg.Header[name] = values
 		}
 	}
 	if headerSize(msg)+ownReserve > room {
 		msg.Header = own
 	}
+}
+
+// isProducers tells whether a header came with the original, and is neither JetStream's nor the service's.
+func isProducers(name string) bool {
+	return !strings.HasPrefix(name, "Nats-") && !strings.HasPrefix(name, "Publish-")
+}
+
+// replays reads a count of replays; zero for none, and for what is none.
+func replays(header nats.Header, name string) int {
+	const most = 1_000_000
+	n, err := strconv.Atoi(header.Get(name))
+	if err != nil || n < 0 || n > most {
+		return 0
+	}
+	return n
 }
 
 const (

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const patience = 15 * time.Second
 
 // setup is a server of the test's own with all streams and consumers, as the service leaves them.
-func setup(t *testing.T) jetstream.JetStream {
+func setup(t testing.TB) jetstream.JetStream {
 	t.Helper()
 	js := streamstest.New(t).JetStream(t)
 	if err := streams.Ensure(t.Context(), js, streams.Config{}); err != nil {

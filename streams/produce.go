@@ -64,14 +64,19 @@ func CheckSchedule(check Check, at time.Time) *nats.Msg {
 }
 
 // RetrySchedule has a check that found no log delivered again at the given moment, whole, with the given
-// number of tries so far in [HeaderTries]. It leaves the log's pending check alone.
+// number of tries so far in [HeaderTries]. It stays a replayed one, and leaves the log's pending check
+// alone.
 func RetrySchedule(logID uuid.UUID, original jetstream.Msg, origin *jetstream.MsgMetadata, tries int, at time.Time) *nats.Msg {
 	msg := schedule(prefixScheduleRetry+logID.String(), CheckSubject(logID), original.Data(), at)
 	sequence, stored := firstPlace(original, origin)
 	msg.Header.Set(HeaderFirstSequence, sequence)
 	msg.Header.Set(HeaderFirstTime, stored)
 	msg.Header.Set(HeaderTries, strconv.Itoa(tries))
-	carryHeaders(msg, original, maxHeader)
+	if n := replays(original.Headers(), HeaderReplays); n > 0 {
+		msg.Header.Set(HeaderReplayed, oneLine(original.Headers().Get(HeaderReplayed)))
+		msg.Header.Set(HeaderReplays, strconv.Itoa(n))
+	}
+	carryHeaders(msg, original.Headers(), maxHeader)
 	return msg
 }
 

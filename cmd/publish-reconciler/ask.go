@@ -79,9 +79,9 @@ func (a access) request(ctx context.Context, endpoint string, p params, wait tim
 }
 
 // connect has one try: whoever types wants to know at once.
-func (a access) connect() (*nats.Conn, error) {
+func (s natsAccess) connect() (*nats.Conn, error) {
 	var f faults
-	a.check(&f)
+	s.check(&f)
 	if err := f.err(); err != nil {
 		return nil, err
 	}
@@ -90,12 +90,12 @@ func (a access) connect() (*nats.Conn, error) {
 		nats.NoReconnect(),
 		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // nats.go prints them otherwise
 	}
-	if a.NATSCreds != "" {
-		options = append(options, nats.UserCredentials(a.NATSCreds))
+	if s.NATSCreds != "" {
+		options = append(options, nats.UserCredentials(s.NATSCreds))
 	}
-	nc, err := nats.Connect(a.NATSURL, options...)
+	nc, err := nats.Connect(s.NATSURL, options...)
 	if err != nil {
-		return nil, fmt.Errorf("no NATS server lets us in at %s (--nats-url, NATS_URL): %w", redactNATS(a.NATSURL), err)
+		return nil, fmt.Errorf("no NATS server lets us in at %s (--nats-url, NATS_URL): %w", redactNATS(s.NATSURL), err)
 	}
 	return nc, nil
 }

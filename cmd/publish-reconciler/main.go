@@ -44,6 +44,7 @@ type commands struct {
 	Show        showCommand        `cmd:"" help:"One log, its history, and why it is in its state."`
 	List        listCommand        `cmd:"" help:"Logs, newest first."`
 	Status      statusCommand      `cmd:"" help:"Whether all is well, and what is open."`
+	Dead        deadCommands       `cmd:"" help:"Messages that could not be processed: list, show, replay, drop."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
@@ -115,6 +116,7 @@ func tagVariables() kong.Vars {
 		"nats_url":   natsURLDefault,
 		"http_addr":  httpAddrDefault,
 		"list_limit": strconv.Itoa(reconciler.DefaultListed),
+		"dead_limit": strconv.Itoa(defaultLetters),
 	}
 }
 
