@@ -93,14 +93,25 @@ type crashes struct {
 
 var errCrash = errors.New("crashed")
 
+const (
+	crashBefore = "before the commit"
+	crashAfter  = "after the commit"
+)
+
+// drawCrash decides how the next transaction ends; mostly well.
+func (p *play) drawCrash(t *rapid.T) string {
+	p.crash.next = rapid.SampledFrom([]string{"", "", crashBefore, crashAfter}).Draw(t, "crash")
+	return p.crash.next
+}
+
 func (c *crashes) Transact(ctx context.Context, keys reconciler.Keys, decide func(reconciler.Locked) reconciler.Changes) error {
 	how := c.next
 	c.next = ""
-	if how == "before the commit" {
+	if how == crashBefore {
 		return errCrash
 	}
 	err := c.Store.Transact(ctx, keys, decide)
-	if how == "after the commit" {
+	if how == crashAfter {
 		err = cmp.Or(err, errCrash)
 	}
 	return err
@@ -121,7 +132,7 @@ func (p *play) platform(name string) string { return name + "-" + p.run }
 
 // do has the service do something until it succeeds, as redeliveries do.
 func (p *play) do(t *rapid.T, what func() error) {
-	p.crash.next = rapid.SampledFrom([]string{"", "", "before the commit", "after the commit"}).Draw(t, "crash")
+	p.drawCrash(t)
 	for range 2 {
 		err := what()
 		switch {
@@ -236,11 +247,23 @@ func (p *play) sweep(t *rapid.T) {
 func (p *play) override(t *rapid.T) {
 	log := p.draw(t, func(*modelLog) bool { return true })
 	to := rapid.SampledFrom([]string{"success", "failed"}).Draw(t, "to")
-	_, err := p.service.Override(p.w.Context(), reconciler.Override{LogID: log.id, Status: reconciler.Status(to), Actor: "ana"})
-	if (log.Status == to) != errors.Is(err, reconciler.ErrNoChange) || err != nil && log.Status != to {
+	wanted := log.Status != to
+	override := func() error {
+		_, err := p.service.Override(p.w.Context(), reconciler.Override{LogID: log.id, Status: reconciler.Status(to), Actor: "ana"})
+		return err
+	}
+	how := p.drawCrash(t)
+	err, refused := override(), !wanted
+	if how != "" {
+		if !errors.Is(err, errCrash) {
+			t.Fatalf("override crashed %s: %v", how, err)
+		}
+		err, refused = override(), !wanted || how == crashAfter // whoever asks again hears that it is so already
+	}
+	if refused != errors.Is(err, reconciler.ErrNoChange) || err != nil && !refused {
 		t.Fatalf("override %s by %s: %v", log.Status, to, err)
 	}
-	if err == nil {
+	if wanted {
 		log.Overridden++
 		log.move(to, "overridden")
 	}

@@ -21,9 +21,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"publish-reconciler/repo/pgtest"
 	"publish-reconciler/streams"
-	"publish-reconciler/streams/streamstest"
 )
 
 // outageFor is how long outages last. What has to happen then happens within moments, and the pauses in between
@@ -171,24 +169,7 @@ func TestRollingRestarts(t *testing.T) {
 // The probes, the memory and the log of a service while Postgres is killed, and then while NATS is away.
 func TestOutagesAsAnOperatorSeesThem(t *testing.T) {
 	t.Parallel()
-	dir := openDir(t)
-	start := func() *pgtest.Server {
-		server, err := pgtest.Start(t.Context(), pgtest.Config{Dir: dir})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = server.Stop() })
-		return server
-	}
-	server := start()
-	if err := server.CreateDatabase(t.Context(), "publish"); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{TB: t, database: server.URL("publish"), nats: streamstest.New(t)}
-	if err := migrate(t.Context(), w.database); err != nil {
-		t.Fatal(err)
-	}
-	w.db = connect(t, w.database)
+	w, dir, server, start := ownPostgres(t)
 	l := w.load()
 	p := spawn(t, nil, l.args()...)
 	url := "http://" + p.logged("ready")["http"].(string)

@@ -39,8 +39,8 @@ posts' ids have the run's number in them: nothing else in the database or the st
 
 It expects the default rules: no PLATFORM_RETRIES for its platforms, LATE_WEBHOOKS=accept, OUTAGE_HOLD=off,
 nobody who answers probes for them, and a DEFAULT_TIMEOUT longer than --timeout. NATS, Postgres and the service
-may be restarted meanwhile. A log whose deadline passed before the service had read its webhook fails and is
-corrected, or stays failed where the webhook did not confirm it: such logs are right, and counted as overtaken.
+may be restarted meanwhile. A log whose deadline passed before JetStream had its webhook fails and is corrected,
+or stays failed where the webhook did not confirm it: such logs are right, and counted as overtaken.
 
 Its rows, ledger events, dead letters and parked webhooks stay, for you to look at; --cleanup removes them.`
 }

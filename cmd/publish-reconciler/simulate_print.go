@@ -72,7 +72,7 @@ func (r report) printTable(w io.Writer) {
 		fmt.Fprintln(w, "\nNot all of its webhooks are acknowledged.")
 	}
 	if overtaken > 0 {
-		fmt.Fprintf(w, "\n%d logs were overtaken by their deadline: the service had not read their webhooks by then. A longer --timeout or a lower --rate gives it the time.\n", overtaken)
+		fmt.Fprintf(w, "\n%d logs were overtaken by their deadline: JetStream had not stored their webhooks by then. A longer --timeout or a lower --rate gives it the time.\n", overtaken)
 	}
 	if r.OutcomeEvents.Expected > 0 && r.OutcomeEvents.Found == 0 {
 		fmt.Fprintln(w, "\nThere is no outcome event at all: of a service with EVENTS=off expect none, by --events=off.")

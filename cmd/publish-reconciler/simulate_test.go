@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"os"
 	"regexp"
 	"slices"
@@ -172,6 +170,7 @@ func TestSimulateFindsWhatIsWrong(t *testing.T) {
 		"retried":                 {"lost", row(`retry_count = 1`), `retry_count is "1", must be "0"`},
 		"a change too many":       {"confirmed", addEvent("publish_reconciled", `{"action":"marked_success","reason":"webhook_confirmed"}`), `must be [{marked_success webhook_confirmed}]`},
 		"a change of an open log": {"unclear", addEvent("publish_reconciled", `{"action":"marked_success","reason":"webhook_confirmed"}`), `the ledger tells the state changes [{marked_success webhook_confirmed}], must be []`},
+		"given up in haste":       {"confirmed", addEvent("publish_reconciled", `{"action":"marked_failed","reason":"webhook_timeout","deadline":"2100-01-01T00:00:00Z"}`), `it has failed at its deadline, 2100-01-01T00:00:00Z, and its webhook had been stored at`},
 		"no change":               {"lost", `DELETE FROM ledger_events` + ledger, `the ledger tells the state changes [], must be [{marked_failed webhook_timeout}]`},
 		"one change of two":       {"late", `DELETE FROM ledger_events` + ledger + ` AND metadata->>'action' = 'marked_failed'`, `the ledger tells the state changes [{marked_success webhook_late}]`},
 		"changes the wrong way":   {"late", `UPDATE ledger_events SET timestamp = timestamp - interval '1 hour'` + ledger + ` AND metadata->>'action' = 'marked_success'`, `[{marked_success webhook_late} {marked_failed webhook_timeout}], must be [{marked_failed webhook_timeout} {marked_success webhook_late}]`},
@@ -304,33 +303,6 @@ func (w *world) letters() (letters []*jetstream.RawStreamMsg) {
 		}
 	}
 	return letters
-}
-
-func TestSimulateThroughOutages(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	w.serve()
-	p := begin(t, "simulate", "--database-url="+w.database, "--nats-url="+w.nats.URL(), "--logs=400", "--rate=100", "--timeout=3s", "--json")
-	eventually(t, "logs are inserted", func() bool { return w.text(`SELECT count(*)::text FROM publish_logs`) > "1" })
-	cut := func() {
-		w.exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-	}
-	cut()
-	w.nats.Halt()
-	time.Sleep(time.Second) // an outage takes its time
-	if err := w.nats.Restart(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	cut()
-	p.exits(exitOK, simulated)
-	var result struct {
-		OK           bool
-		Logs, Wrong  int
-		StateChanges struct{ Expected, Found int } `json:"state_changes"`
-	}
-	if err := json.Unmarshal([]byte(p.stdout.String()), &result); err != nil || !result.OK || result.Logs != 400 || result.Wrong != 0 || result.StateChanges.Found != result.StateChanges.Expected {
-		t.Errorf("%v: %s", err, p.stdout.String())
-	}
 }
 
 // A service that does nothing is waited for, but not for ever.

@@ -11,7 +11,7 @@
 //
 // A story has no clock but the offsets of its steps, and where a step must come after something that the
 // service does, it waits until that is seen in Postgres: a slow machine makes a run longer, not wrong. One
-// thing is left to the clock. A webhook that is on time by the story may be read after the log's deadline, by a
-// service that is behind or was away: then the log fails first and is corrected, as a late one is. Such logs
-// are judged by that, and counted as overtaken.
+// thing is left to the clock. A webhook that is on time by the story may be stored after the log's deadline, by a
+// NATS that was away: then the log fails first and is corrected, as a late one is. Such logs are judged by that,
+// and counted as overtaken. A log that fails although its webhook had been stored in time is wrong.
 package simulate

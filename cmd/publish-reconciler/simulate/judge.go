@@ -14,7 +14,7 @@ import (
 
 // verdict is what came of comparing a log with its story.
 type verdict struct {
-	// overtaken tells that the log's deadline passed before its webhook was read.
+	// overtaken tells that the log's deadline passed before JetStream had its webhook.
 	overtaken bool
 	faults    []string
 }
@@ -61,7 +61,6 @@ func (s *Simulation) judge(log Log, f found) *verdict {
 			j.changes = append(j.changes, e)
 		}
 	}
-	byTimeout := func(e event) bool { return e.Reason == reconciler.ReasonWebhookTimeout }
 	if late := outcomes[log.Kind].overtaken; late != nil && slices.ContainsFunc(j.changes, byTimeout) {
 		j.want, j.overtaken = *late, true
 	}
@@ -72,10 +71,13 @@ func (s *Simulation) judge(log Log, f found) *verdict {
 		j.judgeMetadata()
 	}
 	j.judgeChanges()
+	j.judgeHaste()
 	j.judgeOtherEvents()
 	j.judgeMail()
 	return j.verdict
 }
+
+func byTimeout(e event) bool { return e.Reason == reconciler.ReasonWebhookTimeout }
 
 func (j *judgement) judgeRow() {
 	r := j.row
@@ -224,6 +226,20 @@ func (j *judgement) judgeDeadline(what string, e event) {
 	}
 	if waited := e.at.Sub(*j.row.CreatedAt); waited < timeout {
 		j.fault("%stime is %s after the row's, must be %s at least", what, waited, timeout)
+	}
+}
+
+// judgeHaste wants nobody to give up on a log whose webhook JetStream had in time. The clocks of its server and of
+// Postgres may differ a little.
+func (j *judgement) judgeHaste() {
+	if !j.overtaken || j.row == nil {
+		return
+	}
+	const tolerance = time.Second
+	text, _ := j.row.Metadata["webhook_timestamp"].(string)
+	stored, err := time.Parse(time.RFC3339Nano, text)
+	if deadline := j.changes[slices.IndexFunc(j.changes, byTimeout)].Deadline; err == nil && stored.Before(deadline.Add(-tolerance)) {
+		j.fault("it has failed at its deadline, %s, and its webhook had been stored at %s", deadline.Format(time.RFC3339Nano), text)
 	}
 }
 

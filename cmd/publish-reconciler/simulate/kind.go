@@ -49,8 +49,8 @@ type Outcome struct {
 	Changes []Change `json:"changes"`
 }
 
-// outcomes are what becomes of each kind; overtaken what becomes of one whose deadline passed before its
-// webhook was read. Where that can't be there is none.
+// outcomes are what becomes of each kind; overtaken what becomes of one whose deadline passed before JetStream had
+// its webhook. Where that can't be there is none.
 var outcomes = map[Kind]struct{ expected, overtaken *Outcome }{
 	Confirmed: {onTime, tooLate},
 	Rejected:  {&Outcome{reconciler.StatusFailed, reconciler.ReasonWebhookRejected, []Change{rejected}}, silent},
