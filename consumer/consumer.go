@@ -36,8 +36,8 @@ type Clock interface {
 
 // Config says how messages are consumed. Zero values take the defaults.
 type Config struct {
-	// BatchSize is the most messages in one transaction. A consumer holds at most twice as many: a batch
-	// in the making and the next one.
+	// BatchSize is the most messages in one transaction. A consumer holds up to four times as many: two batches in
+	// flight, one that waits for them, and the next one in the making.
 	BatchSize int
 	// SweepInterval is the most that lies between the end of a sweep and the next one: while sweeps find
 	// nothing to do.
@@ -77,10 +77,13 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// inHand is how many batches a consumer holds: those in flight, one that waits for them, and one in the making.
+const inHand = jobsInFlight + 2
+
 func (c Config) validate() error {
 	var faults []error
-	if c.BatchSize < 1 || 2*c.BatchSize > streams.MaxAckPending {
-		faults = append(faults, fmt.Errorf("batch size is %d: it must be from 1 to %d", c.BatchSize, streams.MaxAckPending/2))
+	if c.BatchSize < 1 || inHand*c.BatchSize > streams.MaxAckPending {
+		faults = append(faults, fmt.Errorf("batch size is %d: it must be from 1 to %d", c.BatchSize, streams.MaxAckPending/inHand))
 	}
 	if c.SweepInterval < time.Second {
 		faults = append(faults, fmt.Errorf("sweep interval is %s: it must be at least 1s", c.SweepInterval))

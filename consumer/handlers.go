@@ -14,14 +14,14 @@ import (
 	"publish-reconciler/streams"
 )
 
-// webhooks reconciles a batch of webhooks.
-func (c *Consumer) webhooks(_, working context.Context, msgs []jetstream.Msg) error {
-	return handle(working, c, streams.KindWebhook, msgs, decodeWebhook, c.reconciler.Webhooks, nil)
+// webhooks are a batch of webhooks. They are about posts.
+func (c *Consumer) webhooks(msgs []jetstream.Msg) job {
+	return prepare(c, streams.KindWebhook, msgs, decodeWebhook, func(w reconciler.Webhook) any { return w.Post }, c.reconciler.Webhooks, nil)
 }
 
-// checks reconciles a batch of checks.
-func (c *Consumer) checks(_, working context.Context, msgs []jetstream.Msg) error {
-	return handle(working, c, streams.KindCheck, msgs, decodeCheck, c.reconciler.Checks, c.notFound)
+// checks are a batch of checks. They are about logs.
+func (c *Consumer) checks(msgs []jetstream.Msg) job {
+	return prepare(c, streams.KindCheck, msgs, decodeCheck, func(check reconciler.Check) any { return check.LogID }, c.reconciler.Checks, c.notFound)
 }
 
 func decodeWebhook(msg jetstream.Msg) (reconciler.Webhook, error) {
@@ -45,17 +45,18 @@ func decodeCheck(msg jetstream.Msg) (reconciler.Check, error) {
 	return reconciler.Check(check), err
 }
 
-// handle decodes a batch, has it reconciled, and settles every message by its outcome. NotFound says what
-// becomes of a message whose log is not there.
-func handle[T any](
-	ctx context.Context, c *Consumer, kind streams.Kind, msgs []jetstream.Msg,
-	decode func(jetstream.Msg) (T, error),
+// prepare decodes a batch; the job has it reconciled, and settles every message by its outcome. About is what a
+// request is about. NotFound says what becomes of a message whose log is not there.
+func prepare[T any](
+	c *Consumer, kind streams.Kind, msgs []jetstream.Msg,
+	decode func(jetstream.Msg) (T, error), about func(T) any,
 	reconcile func(context.Context, []T) ([]reconciler.Outcome, error),
 	notFound func(context.Context, jetstream.Msg, T) verdict,
-) error {
+) job {
 	start := time.Now()
 	requests := make([]T, 0, len(msgs))
 	understood := make([]jetstream.Msg, 0, len(msgs))
+	keys := make(map[any]bool, len(msgs))
 	var broken []jetstream.Msg
 	var causes []error
 	for _, msg := range msgs {
@@ -66,28 +67,31 @@ func handle[T any](
 		}
 		requests = append(requests, request)
 		understood = append(understood, msg)
+		keys[about(request)] = true
 	}
-	outcomes, err := reconcile(ctx, requests)
-	for i, outcome := range outcomes {
-		v := verdict{kind: later}
-		switch outcome.Kind {
-		case reconciler.Done:
-			v.kind = done
-		case reconciler.NotFound:
-			v = notFound(ctx, understood[i], requests[i])
-		case reconciler.Held:
-			v.delay = comesAgain
-		case reconciler.Rejected:
-			v = dead(streams.ReasonRefused, outcome.Err)
-		case reconciler.Later:
+	return job{keys, func(_, working context.Context) error {
+		outcomes, err := reconcile(working, requests)
+		for i, outcome := range outcomes {
+			v := verdict{kind: later}
+			switch outcome.Kind {
+			case reconciler.Done:
+				v.kind = done
+			case reconciler.NotFound:
+				v = notFound(working, understood[i], requests[i])
+			case reconciler.Held:
+				v.delay = comesAgain
+			case reconciler.Rejected:
+				v = dead(streams.ReasonRefused, outcome.Err)
+			case reconciler.Later:
+			}
+			c.settle(working, understood[i], kind, v)
 		}
-		c.settle(ctx, understood[i], kind, v)
-	}
-	for i, msg := range broken { // after the others, who must not wait for dead letters
-		c.settle(ctx, msg, kind, undecodable(causes[i]))
-	}
-	c.logger.DebugContext(ctx, "batch reconciled", "kind", string(kind), "messages", len(msgs), "took", time.Since(start).String())
-	return err
+		for i, msg := range broken { // after the others, who must not wait for dead letters
+			c.settle(working, msg, kind, undecodable(causes[i]))
+		}
+		c.logger.DebugContext(working, "batch reconciled", "kind", string(kind), "messages", len(msgs), "took", time.Since(start).String())
+		return err
+	}}
 }
 
 // undecodable is never "later": another try would end the same way.

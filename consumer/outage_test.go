@@ -19,7 +19,7 @@ import (
 	"publish-reconciler/streams"
 )
 
-const outageBatch = 50
+const outageBatch = 20
 
 // outage publishes what needs the store while that is away, and expects it done when it is back.
 func (w *world) outage(r *replica, lose, restore func()) {
@@ -33,8 +33,8 @@ func (w *world) outage(r *replica, lose, restore func()) {
 	r.notReady("consumer webhooks: ")
 	r.notReady("consumer sweeper: ")
 
-	// A batch in hand and the next one may be tried, once; then nothing is fetched.
-	const most = 2 * outageBatch
+	// What a consumer holds at most may be tried, once; then nothing is fetched.
+	const most = 4 * outageBatch
 	w.during(*outageFor, func() {
 		for _, d := range streams.Consumers() {
 			name := d.Config.Durable

@@ -14,8 +14,8 @@ const (
 	// a pull that is broken off instead can lose a message on its way for the whole ack wait.
 	pullWait = time.Second
 
-	// pullBytes bounds the memory of a pull, of which there are two in hand: messages may be 1 MB each.
-	pullBytes = 8 << 20
+	// pullBytes bounds the memory of a pull, of which there are four in hand: messages may be 1 MB each.
+	pullBytes = 4 << 20
 
 	// batchWait is how long a batch waits for more messages where the server has more. On this machine
 	// the embedded server delivers 500 small messages in less.
@@ -26,8 +26,7 @@ const (
 // after its end.
 var errStopped = errors.New("stopped")
 
-// puller makes batches of what a consumer has. It asks for the next ones while a batch is being worked on,
-// so that up to twice its size is in hand.
+// puller makes batches of what a consumer has. It asks for the next ones while a batch is being worked on.
 type puller struct {
 	nc       *nats.Conn
 	stream   string

@@ -11,26 +11,28 @@ import (
 	"publish-reconciler/streams"
 )
 
-// sweep does what one message of publish.sweep asks for. The consumer hands out one at a time over all
-// replicas, so nobody has to be elected.
-func (c *Consumer) sweep(stopping, working context.Context, msgs []jetstream.Msg) error {
-	for _, msg := range msgs {
-		request, err := streams.DecodeSweep(msg.Data())
-		if err != nil {
-			c.settle(working, msg, streams.KindSweep, undecodable(err))
-			continue
+// sweep is a message of publish.sweep. The consumer hands out one at a time over all replicas, so nobody has to be
+// elected.
+func (c *Consumer) sweep(msgs []jetstream.Msg) job {
+	return job{do: func(stopping, working context.Context) error {
+		for _, msg := range msgs {
+			request, err := streams.DecodeSweep(msg.Data())
+			if err != nil {
+				c.settle(working, msg, streams.KindSweep, undecodable(err))
+				continue
+			}
+			err = c.sweepOnce(stopping, working, request, msg)
+			v := verdict{kind: done}
+			if err != nil {
+				v.kind = later
+			}
+			c.settle(working, msg, streams.KindSweep, v)
+			if err != nil && stopping.Err() == nil { // else another replica goes on with it
+				return err
+			}
 		}
-		err = c.sweepOnce(stopping, working, request, msg)
-		v := verdict{kind: done}
-		if err != nil {
-			v.kind = later
-		}
-		c.settle(working, msg, streams.KindSweep, v)
-		if err != nil && stopping.Err() == nil { // else another replica goes on with it
-			return err
-		}
-	}
-	return nil
+		return nil
+	}}
 }
 
 func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.Sweep, msg jetstream.Msg) error {

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -17,9 +18,8 @@ type worker struct {
 	stream string
 	name   string
 	size   int
-	// do reconciles a batch and settles every message of it. Its error is why some have to come again.
-	// Stopping ends when the service is asked to stop; working, later, when it has to.
-	do func(stopping, working context.Context, msgs []jetstream.Msg) error
+	// prepare makes a job of a batch.
+	prepare func(msgs []jetstream.Msg) job
 
 	delay *backoff.ExponentialBackOff // run's
 
@@ -30,8 +30,8 @@ type worker struct {
 // errNotStarted is every worker's cause until it found its consumer.
 var errNotStarted = errors.New("not started")
 
-func (c *Consumer) newWorker(stream, name string, size int, do func(stopping, working context.Context, msgs []jetstream.Msg) error) *worker {
-	return &worker{c: c, stream: stream, name: name, size: size, do: do, delay: newBackOff(5 * time.Second), cause: errNotStarted}
+func (c *Consumer) newWorker(stream, name string, size int, prepare func([]jetstream.Msg) job) *worker {
+	return &worker{c: c, stream: stream, name: name, size: size, prepare: prepare, delay: newBackOff(5 * time.Second), cause: errNotStarted}
 }
 
 func (w *worker) run(stopping, working context.Context) error {
@@ -63,31 +63,55 @@ func (w *worker) consume(stopping, working context.Context) error {
 	}
 	w.started()
 	pull := &puller{nc: w.c.js.Conn(), stream: w.stream, consumer: w.name, size: w.size}
-	for {
-		if w.c.gate.closed() { // another worker found the store away
-			w.handBack(working, pull.rest())
-			return nil
-		}
+	flight := newFlight()
+	err := w.feed(stopping, working, pull, flight)
+	w.handBack(working, pull.rest())
+	err = cmp.Or(flight.land(), err)
+	if w.c.gate.closed() || errors.Is(err, errStopped) {
+		return nil
+	}
+	return err
+}
+
+// feed starts a job for each batch until one fails, or the store is away.
+func (w *worker) feed(stopping, working context.Context, pull *puller, flight *flight) error {
+	for !w.c.gate.closed() { // another worker may find the store away
 		msgs, err := pull.next(stopping)
 		switch {
-		case errors.Is(err, errStopped):
-			return nil
 		case err != nil:
 			return err
-		}
-		if len(msgs) > 0 {
-			if err := w.do(stopping, working, msgs); err != nil {
-				w.c.gate.check(working, err)
-				w.handBack(working, pull.rest())
-				if w.c.gate.closed() {
-					return nil
-				}
+		case len(msgs) > 0:
+			err = flight.start(w.prepare(msgs), func(j job) error { return w.do(stopping, working, j) })
+			if err != nil {
+				w.handBack(working, msgs)
 				return err
 			}
+		case flight.idle():
+			w.works(working)
 		}
-		w.report(working, nil)
-		w.delay.Reset()
+		if err := flight.failed(); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// do does a job. Where it fails, it sees at once whether the store is away.
+func (w *worker) do(stopping, working context.Context, j job) error {
+	err := j.do(stopping, working)
+	if err != nil {
+		w.c.gate.check(working, err)
+		return err
+	}
+	w.works(working)
+	return nil
+}
+
+func (w *worker) works(ctx context.Context) {
+	w.report(ctx, nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.delay.Reset()
 }
 
 // find makes sure that the durable consumer is there, and has it made anew where it is gone.

@@ -1,8 +1,6 @@
 package repo
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -27,15 +25,16 @@ UPDATE publish_logs l
  WHERE l.id = c.id`
 
 // ledgerSQL leaves out an event that is told once and stands in the log's history already. The row lock on
-// the log keeps two transactions from telling it at the same time.
+// the log keeps two transactions from telling it at the same time. NOT EXISTS may be planned as a hash of the whole
+// ledger; a scalar sub-select never is.
 const ledgerSQL = `
 INSERT INTO ledger_events (id, timestamp, event_type, severity, entity_type, entity_id, metadata)
 SELECT e.id, $7::timestamptz, e.type, e.severity, 'publish_log', e.entity, e.metadata
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bool[], $6::jsonb[])
        AS e(id, type, severity, entity, once, metadata)
  WHERE NOT e.once
-    OR NOT EXISTS (SELECT FROM ledger_events old
-                    WHERE old.entity_type = 'publish_log' AND old.entity_id = e.entity AND old.id = e.id)`
+    OR (SELECT old.id FROM ledger_events old
+         WHERE old.entity_type = 'publish_log' AND old.entity_id = e.entity AND old.id = e.id LIMIT 1) IS NULL`
 
 // parkSQL inserts in the order of the ids: two transactions that park the same webhooks hold no log's lock,
 // and wait for each other's rows.
@@ -68,7 +67,7 @@ func queueChanges(batch *pgx.Batch, changes reconciler.Changes, now time.Time) e
 	return nil
 }
 
-func queueUpdate(batch *pgx.Batch, changes reconciler.Changes, now time.Time) error {
+func queueUpdate(batch *pgx.Batch, changes reconciler.Changes, now time.Time) (err error) {
 	n := len(changes.Rows)
 	if n == 0 {
 		return nil
@@ -77,11 +76,12 @@ func queueUpdate(batch *pgx.Batch, changes reconciler.Changes, now time.Time) er
 	errorTexts, urls := make([]*string, n), make([]string, n)
 	published, retried, retryCounts := make([]bool, n), make([]bool, n), make([]int, n)
 	metadata := make([]string, n)
+	var text encoder
 	for i, row := range changes.Rows {
 		ids[i], statuses[i] = row.LogID, string(row.Status)
 		errorTexts[i], urls[i] = row.Error, row.ExternalURL
 		published[i], retried[i], retryCounts[i] = row.Published, row.Retried, row.RetryCount
-		if err := encodeObject(row.Metadata, &metadata[i]); err != nil {
+		if metadata[i], err = text.object(row.Metadata); err != nil {
 			return fmt.Errorf("metadata of log %s: %w", row.LogID, err)
 		}
 	}
@@ -89,17 +89,18 @@ func queueUpdate(batch *pgx.Batch, changes reconciler.Changes, now time.Time) er
 	return nil
 }
 
-func queueLedger(batch *pgx.Batch, changes reconciler.Changes, now time.Time) error {
+func queueLedger(batch *pgx.Batch, changes reconciler.Changes, now time.Time) (err error) {
 	n := len(changes.Ledger)
 	if n == 0 {
 		return nil
 	}
 	ids, types, severities := make([]uuid.UUID, n), make([]string, n), make([]string, n)
 	entities, once, metadata := make([]string, n), make([]bool, n), make([]string, n)
+	var text encoder
 	for i, event := range changes.Ledger {
 		ids[i], types[i], severities[i] = event.ID, string(event.Type), string(event.Severity)
 		entities[i], once[i] = event.LogID.String(), event.Once
-		if err := encodeObject(event.Metadata, &metadata[i]); err != nil {
+		if metadata[i], err = text.object(event.Metadata); err != nil {
 			return fmt.Errorf("ledger event of log %s: %w", event.LogID, err)
 		}
 	}
@@ -107,40 +108,21 @@ func queueLedger(batch *pgx.Batch, changes reconciler.Changes, now time.Time) er
 	return nil
 }
 
-func queuePark(batch *pgx.Batch, changes reconciler.Changes) error {
+func queuePark(batch *pgx.Batch, changes reconciler.Changes) (err error) {
 	n := len(changes.Park)
 	if n == 0 {
 		return nil
 	}
 	ids, platforms, posts := make([]uuid.UUID, n), make([]string, n), make([]string, n)
 	payloads, received := make([]string, n), make([]time.Time, n)
+	var text encoder
 	for i, webhook := range changes.Park {
 		ids[i], received[i] = webhook.ID, webhook.ReceivedAt
 		platforms[i], posts[i] = webhook.Post.Platform, webhook.Post.ExternalPostID
-		if err := encodeObject(webhook.Fields, &payloads[i]); err != nil {
+		if payloads[i], err = text.object(webhook.Fields); err != nil {
 			return fmt.Errorf("payload of a webhook for %s: %w", webhook.Post.ExternalPostID, err)
 		}
 	}
 	batch.Queue(parkSQL, ids, platforms, posts, payloads, received)
 	return nil
-}
-
-func encodeObject(object map[string]any, into *string) error {
-	if object == nil {
-		object = map[string]any{}
-	}
-	text, err := json.Marshal(object)
-	*into = string(text)
-	return err
-}
-
-// decodeObject reads a jsonb value. What is null or no object, in rows that others wrote, is empty.
-func decodeObject(text []byte) map[string]any {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	var object map[string]any
-	if decoder.Decode(&object) != nil {
-		return nil
-	}
-	return object
 }

@@ -12,3 +12,9 @@ const MigrationsLock = migrationsLock
 
 // ListSQL is the statement of a list's page.
 var ListSQL = listSQL
+
+// Encoder writes JSON objects.
+type Encoder struct{ encoder }
+
+// Object is a JSON object.
+func (e *Encoder) Object(object map[string]any) (string, error) { return e.encoder.object(object) }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"publish-reconciler/reconciler"
 )
@@ -66,6 +67,11 @@ func Open(cfg Config) (*Store, error) {
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
+	}
+	// Else pgx has their Value and Scan write and read them as text.
+	poolConfig.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap())
+		return nil
 	}
 	// NewWithConfig uses its context only for connecting ahead, which MinConns = 0 does not.
 	pool, err := pgxpool.NewWithConfig(context.Background(), poolConfig)

@@ -11,8 +11,8 @@ const (
 	// the longest a batch can take (two batches in hand, each with the store's time limit).
 	AckWait = 30 * time.Second
 
-	// MaxAckPending bounds the messages of one consumer in hand over all replicas together: room for
-	// four replicas that each hold a batch of 500 and have the next one on the way.
+	// MaxAckPending bounds the messages of one consumer in hand over all replicas together: room for two
+	// replicas with four batches of 500 each, and for eight that have one each.
 	MaxAckPending = 4000
 )
 

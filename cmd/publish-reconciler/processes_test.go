@@ -240,7 +240,7 @@ func (l *load) away(p *program, url, part string) {
 	}
 }
 
-// bounded wants the service's memory below a fixed bound. In hand are two batches of at most 8 MB for each of three
+// bounded wants the service's memory below a fixed bound. In hand are four batches of at most 4 MB for each of three
 // consumers; decoded they are a few times as large, and Go's collector takes as much again. The race detector takes
 // five to ten times as much (go.dev/doc/articles/race_detector).
 func (l *load) bounded(p *program) {

@@ -11,7 +11,8 @@ import (
 )
 
 type runCommand struct {
-	settings `embed:""`
+	settings  `embed:""`
+	BatchSize int `name:"batch-size" hidden:"" help:"The most messages in one transaction; for bench."`
 }
 
 func (c *runCommand) run(ctx context.Context, out output) error {
@@ -19,6 +20,7 @@ func (c *runCommand) run(ctx context.Context, out output) error {
 	if err != nil {
 		return err
 	}
+	cfg.batchSize = c.BatchSize
 	logger := cfg.log.logger(out.stderr)
 	service, err := newService(ctx, cfg, logger)
 	if err != nil {

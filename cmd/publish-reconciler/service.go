@@ -69,6 +69,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	cfg.probe.Logger = logger
 	s.reconciler = reconciler.New(s.store, s.scheduler, consumer.NewProber(s.nc, cfg.probe), consumer.NewInbox(s.js), cfg.policy, logger)
 	s.consumer, err = consumer.New(s.js, s.reconciler, s.scheduler, s.store, consumer.Config{
+		BatchSize:     cfg.batchSize,
 		SweepInterval: cfg.sweepInterval,
 		SweepMin:      cfg.sweepMin,
 		PeakHours:     cfg.peakHours,

@@ -100,6 +100,7 @@ type config struct {
 	sweepMin       time.Duration
 	peakHours      consumer.PeakHours
 	events         bool
+	batchSize      int // zero: the consumer's default
 	log            logConfig
 }
 

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"publish-reconciler/cmd/publish-reconciler/bench"
+)
+
+type benchCommand struct {
+	Quick bool   `name:"quick" help:"A look within a minute: fewer logs, and one run of each line."`
+	Only  string `name:"only" help:"Only these lines, separated by commas: ${bench_lines}."`
+	Runs  string `name:"runs" help:"How often each line is measured; the median counts. Default 3, with --quick 1."`
+	JSON  bool   `name:"json" help:"Print the figures as JSON."`
+}
+
+func (*benchCommand) Help() string {
+	return `It brings NATS and Postgres along, durable ones, and measures this program as it runs in production, all on this
+machine. Beside the figures stand what they must be, and what the machine does at most with the same rows and the
+same messages, in the same run. It takes some ten minutes; leave the machine to it.
+
+It exits with 1 when a figure is not what it must be. The targets are those of a machine with 2 cores.`
+}
+
+func (c *benchCommand) run(ctx context.Context, out output) error {
+	cfg, err := c.read()
+	if err != nil {
+		return err
+	}
+	cfg.Progress = func(what string) { fmt.Fprintln(out.stderr, what) }
+	figures, err := bench.Run(ctx, cfg)
+	if ctx.Err() != nil {
+		err = fmt.Errorf("stopped: %w", ctx.Err())
+	}
+	if c.JSON {
+		text, failed := json.MarshalIndent(figures, "", "  ")
+		if failed != nil {
+			return failed
+		}
+		fmt.Fprintf(out.stdout, "%s\n", text)
+	} else {
+		printFigures(out, figures)
+	}
+	if err != nil {
+		return err
+	}
+	if missed := slices.DeleteFunc(figures, bench.Figure.Met); len(missed) > 0 {
+		return fmt.Errorf("%d figures are not what they must be", len(missed))
+	}
+	return nil
+}
+
+// read tells every fault.
+func (c *benchCommand) read() (bench.Config, error) {
+	var f faults
+	cfg := bench.Config{Quick: c.Quick, Runs: 3}
+	if c.Quick {
+		cfg.Runs = 1
+	}
+	if c.Runs != "" {
+		cfg.Runs = f.whole("runs", c.Runs, 1, 100)
+	}
+	if c.Only != "" {
+		for name := range strings.SplitSeq(c.Only, ",") {
+			if name = strings.TrimSpace(name); !slices.Contains(bench.Lines(), name) {
+				f.flag("only", c.Only, "some of "+strings.Join(bench.Lines(), ", ")+", separated by commas")
+				break
+			}
+			cfg.Only = append(cfg.Only, name)
+		}
+	}
+	var err error
+	if cfg.Program, err = os.Executable(); err != nil {
+		return cfg, err
+	}
+	return cfg, f.err()
+}
+
+func printFigures(out output, figures []bench.Figure) {
+	t := newTable(out.stdout)
+	t.line("LINE", "WHAT", "FIGURE", "MUST BE", "", "RATIO")
+	for _, f := range figures {
+		bound, met := "≥ ", "ok"
+		if f.Most {
+			bound = "≤ "
+		}
+		if !f.Met() {
+			met = "no"
+		}
+		t.line(f.Line, f.What, amount(f.Value)+" "+f.Unit, bound+amount(f.Target), met, "")
+		for _, limit := range f.Limits {
+			t.line("", "  "+limit.Name, amount(limit.Value)+" "+f.Unit, "", "", strconv.FormatFloat(limit.Ratio, 'f', 2, 64))
+		}
+	}
+	t.flush()
+}
+
+// amount has three digits that count, or all before the point.
+func amount(x float64) string {
+	switch {
+	case x >= 100:
+		return strconv.FormatFloat(x, 'f', 0, 64)
+	case x >= 10:
+		return strconv.FormatFloat(x, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(x, 'f', 2, 64)
+}

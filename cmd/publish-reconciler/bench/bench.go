@@ -1,0 +1,190 @@
+// Package bench measures how fast the service is, beside what the same machine can do at most.
+//
+//	servers ──── a Postgres that is durable, and a NATS with JetStream, of the run's own
+//	service ──── the real program, `publish-reconciler run`, as a process
+//	lines ────── what is measured; for each run a database and streams that are new
+//	limits ───── the same work without the service: the rows in one SQL statement, the messages without Postgres
+//
+// Every line warms up: the service has reconciled a few thousand logs before it is measured. A backlog is made
+// while the consumer is paused, and its time is from the moment it goes on until the last acknowledgement.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"publish-reconciler/repo/pgtest"
+	"publish-reconciler/streams/streamstest"
+)
+
+// Config says what is measured.
+type Config struct {
+	// Program is the path of publish-reconciler.
+	Program string
+	// Quick is for a look within a minute: fewer logs, one run of each line.
+	Quick bool
+	// Runs is how often each line is measured; the median counts.
+	Runs int
+	// Only are the lines to measure; empty: all. See [Lines].
+	Only []string
+	// Progress is told what is done.
+	Progress func(what string)
+}
+
+// Figure is one result.
+type Figure struct {
+	// Line is the name by which it can be chosen; What says what was measured.
+	Line string `json:"line"`
+	What string `json:"what"`
+	// Value is the median of Runs, in Unit.
+	Value float64   `json:"value"`
+	Unit  string    `json:"unit"`
+	Runs  []float64 `json:"runs"`
+	// Target is what it must be: at least, or at most where Most is set.
+	Target float64 `json:"target"`
+	Most   bool    `json:"at_most"`
+	// Limits are what the machine could do at most, and other ways to do it, in the same unit.
+	Limits []Limit `json:"limits,omitempty"`
+}
+
+// Met tells whether the target is met.
+func (f Figure) Met() bool {
+	if f.Most {
+		return f.Value <= f.Target
+	}
+	return f.Value >= f.Target
+}
+
+// Limit is a figure to compare with.
+type Limit struct {
+	Name  string  `json:"name"`
+	Value float64 `json:"value"`
+	// Ratio is the figure's value by this one.
+	Ratio float64 `json:"ratio"`
+}
+
+// line measures one thing, once. It returns its figures with a single value each.
+type line struct {
+	name    string
+	measure func(context.Context, *world) ([]Figure, error)
+}
+
+func lines() []line {
+	return []line{
+		{"webhooks", webhooks},
+		{"events", webhooksWithEvents},
+		{"checks", checks},
+		{"final", finalChecks},
+		{"sweep", sweep},
+		{"sweep-large", sweepLarge},
+		{"latency", latency},
+		{"load", latencyUnderLoad},
+		{"process", process},
+	}
+}
+
+// Lines are the names of all lines.
+func Lines() (names []string) {
+	for _, l := range lines() {
+		names = append(names, l.name)
+	}
+	return names
+}
+
+// Run measures. The figures are those of the lines that were done, also when there is an error.
+func Run(ctx context.Context, cfg Config) (figures []Figure, err error) {
+	servers, err := startServers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, servers.stop()) }()
+	runs := 0
+	for _, l := range lines() {
+		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, l.name) {
+			continue
+		}
+		var all []Figure
+		for run := range cfg.Runs {
+			runs++
+			cfg.Progress(fmt.Sprintf("%s, run %d of %d", l.name, run+1, cfg.Runs))
+			once, err := servers.in(ctx, cfg, runs, l)
+			if err != nil {
+				return figures, fmt.Errorf("%s: %w", l.name, err)
+			}
+			all = merge(all, once)
+		}
+		figures = append(figures, all...)
+	}
+	return figures, nil
+}
+
+// merge adds the values of one run to those before.
+func merge(all, once []Figure) []Figure {
+	if all == nil {
+		all = once
+	} else {
+		for i, figure := range once {
+			all[i].Runs = append(all[i].Runs, figure.Value)
+			for j, limit := range figure.Limits { // what the machine does at best
+				all[i].Limits[j].Value = max(all[i].Limits[j].Value, limit.Value)
+			}
+		}
+	}
+	for i := range all {
+		if all[i].Runs == nil {
+			all[i].Runs = []float64{all[i].Value}
+		}
+		all[i].Value = median(all[i].Runs)
+		for j := range all[i].Limits {
+			all[i].Limits[j].Ratio = all[i].Value / all[i].Limits[j].Value
+		}
+	}
+	return all
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
+}
+
+type servers struct {
+	postgres *pgtest.Server
+	nats     *streamstest.Server
+}
+
+func startServers(ctx context.Context) (s *servers, err error) {
+	s = &servers{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.stop())
+		}
+	}()
+	if s.postgres, err = pgtest.Start(ctx, pgtest.Config{Durable: true}); err != nil {
+		return nil, err
+	}
+	s.nats, err = streamstest.Start(ctx, streamstest.Config{ServerName: "publish-reconciler-bench"})
+	return s, err
+}
+
+func (s *servers) stop() (err error) {
+	if s.nats != nil {
+		s.nats.Stop()
+	}
+	if s.postgres != nil {
+		err = s.postgres.Stop()
+	}
+	return err
+}
+
+// in measures a line once, in a world of its own.
+func (s *servers) in(ctx context.Context, cfg Config, run int, l line) (_ []Figure, err error) {
+	w, err := s.world(ctx, cfg, fmt.Sprintf("%s_%d", strings.ReplaceAll(l.name, "-", "_"), run))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.close(ctx)) }()
+	return l.measure(ctx, w)
+}

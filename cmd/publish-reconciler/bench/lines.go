@@ -1,0 +1,273 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+
+	"publish-reconciler/streams"
+)
+
+// warmLogs is how many logs are reconciled before anything is measured.
+const warmLogs = 3000
+
+// perSecond is a speed that must be reached.
+func perSecond(line, what string, n int, took time.Duration, target float64) Figure {
+	return Figure{Line: line, What: what, Value: float64(n) / took.Seconds(), Unit: "logs/s", Target: target}
+}
+
+func webhooks(ctx context.Context, w *world) ([]Figure, error) {
+	figure, err := w.backlog(ctx, "webhooks", "backlog of webhooks → success", 20_000, "--events=off")
+	if err != nil {
+		return nil, err
+	}
+	return []Figure{figure}, w.limits(ctx, &figure)
+}
+
+func webhooksWithEvents(ctx context.Context, w *world) ([]Figure, error) {
+	figure, err := w.backlog(ctx, "events", "the same with outcome events", 15_000)
+	return []Figure{figure}, err
+}
+
+// backlog measures webhooks, each of which closes its log.
+func (w *world) backlog(ctx context.Context, name, what string, target float64, flags ...string) (figure Figure, err error) {
+	n := w.scale(100_000, 20_000)
+	if _, err := w.start(ctx, flags...); err != nil {
+		return figure, err
+	}
+	if _, err := w.confirm(ctx, 0, warmLogs); err != nil {
+		return figure, err
+	}
+	took, err := w.confirm(ctx, warmLogs, n)
+	if err != nil {
+		return figure, err
+	}
+	if name == "events" {
+		stream, err := w.js.Stream(ctx, streams.StreamEvents)
+		if err != nil {
+			return figure, err
+		}
+		if told := stream.CachedInfo().State.Msgs; told != uint64(warmLogs+n) {
+			return figure, fmt.Errorf("%d events are told, must be %d", told, warmLogs+n)
+		}
+	}
+	return perSecond(name, what, n, took, target), w.ends(ctx, warmLogs+n, "success", "webhook_confirmed")
+}
+
+// confirm has webhooks about n posts, from one on, wait for the service, and returns how long that takes for them.
+func (w *world) confirm(ctx context.Context, from, n int) (time.Duration, error) {
+	goOn, err := w.pause(ctx, streams.StreamWebhooks, streams.ConsumerWebhooks)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.insert(ctx, from, n, "processing", 0); err != nil {
+		return 0, err
+	}
+	if err := w.publish(n, func(i int) *nats.Msg { return webhook(from + i) }); err != nil {
+		return 0, err
+	}
+	if err := w.settled(ctx); err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := goOn(); err != nil {
+		return 0, err
+	}
+	if err := w.drained(ctx, streams.StreamWebhooks, streams.ConsumerWebhooks); err != nil {
+		return 0, err
+	}
+	if err := w.until(ctx, "all events are told", func() (bool, error) {
+		var left bool
+		err := w.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM publish_outbox)`).Scan(&left)
+		return !left, err
+	}); err != nil {
+		return 0, err
+	}
+	return time.Since(began), nil
+}
+
+// checks measures delayed checks that become due in the same second, from then on. Nobody said anything about
+// their logs, and they have no patience.
+func checks(ctx context.Context, w *world) ([]Figure, error) {
+	n := w.scale(100_000, 20_000)
+	if _, err := w.start(ctx, "--events=off"); err != nil {
+		return nil, err
+	}
+	due := func(n int) (time.Duration, error) {
+		if err := w.insert(ctx, 0, n, "processing", time.Minute); err != nil {
+			return 0, err
+		}
+		ids, err := w.ids(ctx, "processing")
+		if err != nil {
+			return 0, err
+		}
+		if err := w.settled(ctx); err != nil {
+			return 0, err
+		}
+		at := time.Now().Add(time.Second + time.Duration(n)*30*time.Microsecond) // once they are stored
+		patience := time.Duration(0)
+		if err := w.publish(n, func(i int) *nats.Msg {
+			return streams.CheckSchedule(streams.Check{LogID: uuid.MustParse(ids[i]), Timeout: &patience}, at)
+		}); err != nil {
+			return 0, err
+		}
+		if late := time.Since(at); late > 0 {
+			return 0, fmt.Errorf("they were due %s before the last of them was stored", late)
+		}
+		if err := w.checked(ctx); err != nil {
+			return 0, err
+		}
+		return time.Since(at), nil
+	}
+	if _, err := due(warmLogs); err != nil {
+		return nil, err
+	}
+	took, err := due(n)
+	if err != nil {
+		return nil, err
+	}
+	return []Figure{perSecond("checks", "delayed checks due at once → failed", n, took, 15_000)}, w.ends(ctx, warmLogs+n, "failed", "webhook_timeout")
+}
+
+// checked returns once no check is left, due or not: nothing but the next sweep's schedule.
+func (w *world) checked(ctx context.Context) error {
+	return w.until(ctx, "all checks are done", func() (bool, error) {
+		stream, err := w.js.Stream(ctx, streams.StreamChecks)
+		return err == nil && stream.CachedInfo().State.Msgs <= 1, err
+	})
+}
+
+// finalChecks measures checks that find their logs closed, as most do.
+func finalChecks(ctx context.Context, w *world) ([]Figure, error) {
+	n := w.scale(200_000, 40_000)
+	if _, err := w.start(ctx, "--events=off"); err != nil {
+		return nil, err
+	}
+	if err := w.insert(ctx, 0, n, "success", time.Minute); err != nil {
+		return nil, err
+	}
+	ids, err := w.ids(ctx, "success")
+	if err != nil {
+		return nil, err
+	}
+	if err := w.settled(ctx); err != nil {
+		return nil, err
+	}
+	check := func(ids []string) (time.Duration, error) {
+		goOn, err := w.pause(ctx, streams.StreamChecks, streams.ConsumerChecks)
+		if err != nil {
+			return 0, err
+		}
+		if err := w.publish(len(ids), func(i int) *nats.Msg { return nats.NewMsg("publish.check." + ids[i]) }); err != nil {
+			return 0, err
+		}
+		began := time.Now()
+		if err := goOn(); err != nil {
+			return 0, err
+		}
+		if err := w.drained(ctx, streams.StreamChecks, streams.ConsumerChecks); err != nil {
+			return 0, err
+		}
+		return time.Since(began), nil
+	}
+	if _, err := check(ids[:warmLogs]); err != nil {
+		return nil, err
+	}
+	took, err := check(ids)
+	if err != nil {
+		return nil, err
+	}
+	return []Figure{perSecond("final", "checks on logs that are final already", n, took, 40_000)}, nil
+}
+
+// sweep measures one sweep of stale logs that nobody sent a message about.
+func sweep(ctx context.Context, w *world) ([]Figure, error) {
+	n := w.scale(1_000_000, 100_000)
+	s, err := w.start(ctx, "--events=off")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := w.sweep(ctx, 0, warmLogs); err != nil {
+		return nil, err
+	}
+	took, err := w.sweep(ctx, warmLogs, n)
+	if err != nil {
+		return nil, err
+	}
+	swept, err := stats(s.cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
+	what := fmt.Sprintf("sweep of %d stale logs", n)
+	return []Figure{
+		perSecond("sweep", what, n, took, 20_000),
+		{Line: "sweep", What: what + ", memory at most", Value: swept.peak, Unit: "MiB", Target: 128, Most: true},
+	}, w.ends(ctx, warmLogs+n, "failed", "webhook_timeout")
+}
+
+// sweep has n logs go stale, and returns how long a sweep of them takes.
+func (w *world) sweep(ctx context.Context, from, n int) (time.Duration, error) {
+	const batch = 100_000
+	for at := from; at < from+n; at += batch {
+		if err := w.insert(ctx, at, min(batch, from+n-at), "processing", time.Hour); err != nil {
+			return 0, err
+		}
+	}
+	if err := w.settled(ctx); err != nil {
+		return 0, err
+	}
+	return w.sweepNow(ctx)
+}
+
+func (w *world) sweepNow(ctx context.Context) (time.Duration, error) {
+	began := time.Now()
+	if _, err := w.js.Publish(ctx, streams.SubjectSweep, []byte(`{"since_minutes":30}`)); err != nil {
+		return 0, err
+	}
+	if err := w.drained(ctx, streams.StreamChecks, streams.ConsumerSweeper); err != nil {
+		return 0, err
+	}
+	return time.Since(began), nil
+}
+
+// sweepLarge measures how much longer a sweep of a few logs takes in a large table than in a small one.
+func sweepLarge(ctx context.Context, w *world) ([]Figure, error) {
+	const stale, sweeps = 1000, 5
+	small, large := w.scale(100_000, 10_000), w.scale(5_000_000, 500_000)
+	if _, err := w.start(ctx, "--events=off"); err != nil {
+		return nil, err
+	}
+	rows := 0
+	typical := func(size int) (float64, error) {
+		const batch = 250_000
+		for ; rows < size; rows += batch {
+			if err := w.insert(ctx, rows, min(batch, size-rows), "success", time.Hour); err != nil {
+				return 0, err
+			}
+		}
+		rows = size
+		var times []float64
+		for range sweeps {
+			took, err := w.sweep(ctx, rows, stale)
+			if err != nil {
+				return 0, err
+			}
+			rows += stale
+			times = append(times, took.Seconds())
+		}
+		return median(times), nil
+	}
+	before, err := typical(small)
+	if err != nil {
+		return nil, err
+	}
+	after, err := typical(large)
+	if err != nil {
+		return nil, err
+	}
+	what := fmt.Sprintf("sweep of %d stale logs in a table of %d rows (%.1f ms), by that of %d (%.1f ms)", stale, large, 1000*after, small, 1000*before)
+	return []Figure{{Line: "sweep-large", What: what, Value: after / before, Unit: "×", Target: 1.3, Most: true}}, nil
+}
