@@ -2,11 +2,13 @@ package consumer_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"publish-reconciler/streams"
@@ -115,5 +117,36 @@ func (w *world) update(cfg jetstream.StreamConfig) {
 	w.Helper()
 	if _, err := w.js.UpdateStream(w.Context(), cfg); err != nil {
 		w.Fatal(err)
+	}
+}
+
+// A webhook that is put back on its subject was received when it came first; nobody can make it come later than it did.
+func TestAReplayedWebhookCameWhenItCameFirst(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.start()
+	for i, test := range []struct {
+		first string
+		kept  bool
+	}{
+		{time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano), true},
+		{time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano), false},
+		{"yesterday", false},
+	} {
+		post := fmt.Sprint("ig_", i)
+		id := w.insertLog(post, "processing", 0)
+		msg := nats.NewMsg(webhooks)
+		msg.Data = []byte(published(post))
+		msg.Header.Set(streams.HeaderFirstSequence, "1")
+		msg.Header.Set(streams.HeaderFirstTime, test.first)
+		if _, err := w.js.PublishMsg(t.Context(), msg); err != nil {
+			t.Fatal(err)
+		}
+		w.until("it is done", func() bool { return w.status(id) == "success" })
+		received := one[string](w, `SELECT extra_metadata->>'webhook_timestamp' FROM publish_logs WHERE id = $1`, id)
+		at, err := time.Parse(time.RFC3339Nano, received)
+		if err != nil || (received == test.first) != test.kept || !test.kept && time.Since(at) > time.Minute {
+			t.Errorf("it came first at %s, and is received at %s (%v)", test.first, received, err)
+		}
 	}
 }

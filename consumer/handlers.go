@@ -36,7 +36,7 @@ func decodeWebhook(msg jetstream.Msg) (reconciler.Webhook, error) {
 	return reconciler.Webhook{
 		Post:       reconciler.Post{Platform: webhook.Platform, ExternalPostID: webhook.ExternalPostID},
 		Fields:     reconciler.Storable(webhook.Fields),
-		ReceivedAt: metadata.Timestamp,
+		ReceivedAt: streams.FirstStored(msg, metadata),
 	}, nil
 }
 

@@ -34,10 +34,10 @@ const (
 	HeaderReplays  = "Publish-Replays"
 	// HeaderTries counts the deliveries of a check that found no log.
 	HeaderTries = "Publish-Check-Tries"
-	// HeaderFirstSequence and HeaderFirstTime say where such a check lay first; its dead letter has them as
-	// HeaderDeadSequence and HeaderDeadTime.
-	HeaderFirstSequence = "Publish-Check-Sequence"
-	HeaderFirstTime     = "Publish-Check-Time"
+	// HeaderFirstSequence and HeaderFirstTime say where such a check lay first, or a message that was put back on its
+	// subject; its dead letter has them as HeaderDeadSequence and HeaderDeadTime.
+	HeaderFirstSequence = "Publish-First-Sequence"
+	HeaderFirstTime     = "Publish-First-Time"
 	// HeaderSweepDelay is how long the sweep waited for the one before it to be over (a Go duration), and
 	// HeaderSweepReason why, in one word.
 	HeaderSweepDelay  = "Publish-Sweep-Delay"
@@ -89,6 +89,15 @@ func DeadLetter(kind Kind, original jetstream.Msg, origin *jetstream.MsgMetadata
 		letter.Data = letter.Data[:max(0, int(maxPayload)-headerSize(letter))]
 	}
 	return letter
+}
+
+// FirstStored is when a message was stored first: before it was tried again, or died and was replayed.
+func FirstStored(msg jetstream.Msg, origin *jetstream.MsgMetadata) time.Time {
+	_, stored := firstPlace(msg, origin)
+	if at, err := time.Parse(time.RFC3339, stored); err == nil && at.Before(origin.Timestamp) {
+		return at
+	}
+	return origin.Timestamp
 }
 
 // firstPlace is where a message lay before it was tried again.

@@ -1,9 +1,6 @@
 package streams
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // What the tests look at and nobody else needs.
 var (
@@ -15,7 +12,7 @@ var (
 
 // Store is a replay that is cut off before the end of its letter.
 func (r *Replayer) Store(ctx context.Context, sequence uint64) (before bool, err error) {
-	p := &replay{sequence: sequence, begun: time.Now()}
+	p := &replay{sequence: sequence, begun: now()}
 	if err := r.prepare(ctx, p); err != nil {
 		return false, err
 	}
@@ -25,7 +22,7 @@ func (r *Replayer) Store(ctx context.Context, sequence uint64) (before bool, err
 
 // Begin is a replay that hangs before its original is stored. It goes on when the function is called.
 func (r *Replayer) Begin(ctx context.Context, sequence uint64) (goOn func() (before bool, err error), err error) {
-	p := &replay{sequence: sequence, begun: time.Now()}
+	p := &replay{sequence: sequence, begun: now()}
 	if err := r.prepare(ctx, p); err != nil {
 		return nil, err
 	}

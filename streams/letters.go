@@ -22,6 +22,8 @@ const (
 	// letterWindow is how far back a page looks first, and maxLetterWindow how far at most in one go.
 	letterWindow    = 500
 	maxLetterWindow = 100_000
+	// emptyRounds is how often in a row JetStream may say that there are letters, and send none.
+	emptyRounds = 100
 )
 
 // Letter is a dead letter as it is read. Others may publish on its subject too: what its headers do not say,
@@ -246,8 +248,10 @@ func (l *Letters) scan(ctx context.Context, from uint64, filter LetterFilter, vi
 		return fmt.Errorf("read the dead letters: %w", err)
 	}
 	defer l.endReader(ctx, consumer)
+	empty := 0
 	for left := consumer.CachedInfo().NumPending; left > 0; {
 		left, err = l.fetch(ctx, consumer, func(letter Letter) error {
+			empty = 0
 			if letter.Sequence > filter.Through {
 				return errScanned
 			}
@@ -257,6 +261,9 @@ func (l *Letters) scan(ctx context.Context, from uint64, filter LetterFilter, vi
 			return nil
 		}
 		if err == nil && left == 0 {
+			if empty++; empty > emptyRounds {
+				return errors.New("read the dead letters: JetStream has some and sends none")
+			}
 			left, err = l.pending(ctx, consumer)
 		}
 		if err != nil {
@@ -360,8 +367,9 @@ func readLetter(subject string, header nats.Header, size int) Letter {
 	if at, err := time.Parse(time.RFC3339, header.Get(HeaderDeadTime)); err == nil {
 		letter.OriginalTime = at.UTC()
 	}
+	const most = 1 << 30 // a server takes less
 	if whole, err := strconv.Atoi(header.Get(HeaderDeadTruncated)); err == nil && whole > size {
-		letter.Whole = whole
+		letter.Whole = min(whole, most)
 	}
 	for name, values := range header {
 		if isProducers(name) {

@@ -27,6 +27,24 @@ func setup(t testing.TB) jetstream.JetStream {
 	return js
 }
 
+// setupCluster is the same on three servers.
+func setupCluster(t *testing.T) jetstream.JetStream {
+	t.Helper()
+	nc, err := streamstest.NewCluster(t).Connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := streams.Ensure(t.Context(), js, streams.Config{Replicas: 3}); err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
 // next is the next message of a consumer; it fails the test when none comes within patience.
 func next(t *testing.T, js jetstream.JetStream, stream, consumer string) jetstream.Msg {
 	t.Helper()

@@ -15,10 +15,14 @@ import (
 // BucketReplays is the key-value bucket that remembers which letters' replays were begun. The first replay makes it.
 const BucketReplays = "publish_replays"
 
-// JetStream's error codes for a message that can never be stored: it or its headers are too large.
+// JetStream's error codes (nats-server, server/errors.json).
 const (
 	codeMessageTooLarge jetstream.ErrorCode = 10054
 	codeHeaderTooLarge  jetstream.ErrorCode = 10097
+	codeOtherStream     jetstream.ErrorCode = 10060 // the subject is not the expected stream's
+	codeStreamIsFull    jetstream.ErrorCode = 10077 // as a limit of the stream has it
+	// codeIDInProcess is a cluster's, for a message id that is being stored.
+	codeIDInProcess jetstream.ErrorCode = 10158
 )
 
 // ReplayError says why a letter can't be replayed. It stays where it is.
@@ -97,21 +101,25 @@ func (l *Letters) info(ctx context.Context, name string) (*jetstream.StreamInfo,
 	return stream.CachedInfo(), nil
 }
 
-// openClaims makes the bucket where it is missing: kept as the letters are, and for a day longer.
+// openClaims makes the bucket, or adapts it: it is kept as the letters are, and for a day longer.
 func (l *Letters) openClaims(ctx context.Context, dead jetstream.StreamConfig) (jetstream.KeyValue, error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	config := jetstream.KeyValueConfig{
+		Bucket: BucketReplays, Description: "Dead letters whose replay was begun", Storage: dead.Storage, Replicas: dead.Replicas,
+	}
+	if dead.MaxAge > 0 {
+		config.TTL = dead.MaxAge + 24*time.Hour
+	}
 	claims, err := l.js.KeyValue(ctx, BucketReplays)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		config := jetstream.KeyValueConfig{
-			Bucket: BucketReplays, Description: "Dead letters whose replay was begun", Storage: dead.Storage, Replicas: dead.Replicas,
+	if err == nil {
+		var status jetstream.KeyValueStatus
+		if status, err = claims.Status(ctx); err == nil && status.Config().Replicas == config.Replicas && status.TTL() == config.TTL {
+			return claims, nil
 		}
-		if dead.MaxAge > 0 {
-			config.TTL = dead.MaxAge + 24*time.Hour
-		}
-		if claims, err = l.js.CreateKeyValue(ctx, config); errors.Is(err, jetstream.ErrBucketExists) { // another was quicker
-			claims, err = l.js.KeyValue(ctx, BucketReplays)
-		}
+	}
+	if err == nil || errors.Is(err, jetstream.ErrBucketNotFound) {
+		claims, err = l.js.CreateOrUpdateKeyValue(ctx, config)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", BucketReplays, err)
@@ -136,11 +144,14 @@ func (r *Replayer) Replay(ctx context.Context, sequence uint64) (before bool, er
 }
 
 // ReplayAll stores the letters' originals on their subjects, in the order given, with their bodies and headers and
-// [HeaderReplayed], and then deletes the letters. There is a result for each. All of them are in memory at once.
+// [HeaderReplayed], and then deletes the letters. There is a result for each. All of them are in memory at once. It
+// takes fifteen seconds at most.
 func (r *Replayer) ReplayAll(ctx context.Context, sequences []uint64) []LetterResult {
+	ctx, cancel := context.WithTimeout(ctx, 3*apiTimeout)
+	defer cancel()
 	replays := make([]*replay, len(sequences))
 	atOnce(len(sequences), func(i int) {
-		replays[i] = &replay{sequence: sequences[i], begun: time.Now()}
+		replays[i] = &replay{sequence: sequences[i], begun: now()}
 		replays[i].err = r.prepare(ctx, replays[i])
 	})
 	r.store(ctx, replays)
@@ -169,8 +180,9 @@ type replay struct {
 	err      error
 }
 
-func (p *replay) stream() string {
-	if p.letter.Kind == KindWebhook {
+// home is the stream of the letter's original.
+func (l Letter) home() string {
+	if l.Kind == KindWebhook {
 		return StreamWebhooks
 	}
 	return StreamChecks
@@ -187,44 +199,57 @@ func (r *Replayer) prepare(ctx context.Context, p *replay) (err error) {
 	return r.claim(ctx, p)
 }
 
-// claim takes the letter's claim, or takes it over.
+// now is the wall clock: the monotonic one may stand still while the machine sleeps.
+func now() time.Time { return time.Now().Round(0) }
+
+// claim takes the letter's claim, or takes it over. While others do the same it tries again.
 func (r *Replayer) claim(ctx context.Context, p *replay) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	key := p.letter.place()
-	p.claim, err = r.claims.Create(ctx, key, nil)
-	if errors.Is(err, jetstream.ErrKeyExists) {
-		return r.takeOver(ctx, p, key)
+	for {
+		p.claim, err = r.claims.Create(ctx, key, nil)
+		if errors.Is(err, jetstream.ErrKeyExists) {
+			p.claim, err = r.takeOver(ctx, p, key)
+		}
+		switch refusal, refused := errors.AsType[*ReplayError](err); {
+		case err == nil:
+			return nil
+		case refused:
+			return refusal
+		case !errors.Is(err, jetstream.ErrKeyNotFound) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch):
+			return fmt.Errorf("claim letter %d: %w", p.sequence, err)
+		}
+		if err := pause(ctx, claimPause); err != nil {
+			return fmt.Errorf("claim letter %d: %w", p.sequence, err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("claim letter %d: %w", p.sequence, err)
+}
+
+// claimPause is how long somebody waits who lost a race; a server of a cluster may be as late.
+const claimPause = 20 * time.Millisecond
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
-	return nil
 }
 
 // takeOver renews a claim, which makes that of its owner void: he can't release it any more. The first claim's time
 // stays with it, as its value.
-func (r *Replayer) takeOver(ctx context.Context, p *replay, key string) error {
-	for {
-		found, err := r.claims.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			return fmt.Errorf("letter %d was released by someone else at this moment: %w", p.sequence, err)
-		}
-		if err != nil {
-			return fmt.Errorf("read the claim of letter %d: %w", p.sequence, err)
-		}
-		value, err := r.renewed(ctx, p, found)
-		if err != nil {
-			return err
-		}
-		p.claim, err = r.claims.Update(ctx, key, value, found.Revision())
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, jetstream.ErrKeyExists) { // else somebody was quicker
-			return fmt.Errorf("claim letter %d: %w", p.sequence, err)
-		}
+func (r *Replayer) takeOver(ctx context.Context, p *replay, key string) (revision uint64, err error) {
+	found, err := r.claims.Get(ctx, key)
+	if err != nil {
+		return 0, err
 	}
+	value, err := r.renewed(ctx, p, found)
+	if err != nil {
+		return 0, err
+	}
+	return r.claims.Update(ctx, key, value, found.Revision())
 }
 
 // renewed is the value of a claim that is taken over, if it may be.
@@ -237,7 +262,7 @@ func (r *Replayer) renewed(ctx context.Context, p *replay, found jetstream.KeyVa
 	if err != nil {
 		return nil, err
 	}
-	if now.TimeStamp.Sub(begun) <= r.windows[p.stream()]/2 {
+	if now.TimeStamp.Sub(begun) <= r.windows[p.letter.home()]/2 {
 		return []byte(begun.UTC().Format(time.RFC3339Nano)), nil
 	}
 	if r.again {
@@ -258,50 +283,79 @@ func (r *Replayer) store(ctx context.Context, replays []*replay) {
 			acks[i], p.err = r.send(ctx, p)
 		}
 	}
-	timeout, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	for i, p := range replays {
-		if p.err != nil {
-			continue
-		}
-		select {
-		case ack := <-acks[i].Ok():
-			p.before = ack.Duplicate
-		case err := <-acks[i].Err():
-			p.err = r.notStored(ctx, p, err)
-		case <-timeout.Done():
-			p.err = fmt.Errorf("replay letter %d on %s: %w", p.sequence, p.msg.Subject, timeout.Err())
+		if p.err == nil {
+			p.before, p.err = r.stored(ctx, p, acks[i])
 		}
 	}
 }
 
 func (r *Replayer) send(ctx context.Context, p *replay) (jetstream.PubAckFuture, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, r.notStored(ctx, p, err)
+		return nil, r.release(ctx, p, err)
 	}
-	if took := time.Since(p.begun); took > r.windows[p.stream()]/4 {
+	if took := now().Sub(p.begun); took > r.windows[p.letter.home()]/4 {
 		return nil, fmt.Errorf("replay letter %d: it took %s to begin, which is too long to be sure that it is done once", p.sequence, took.Round(time.Millisecond))
 	}
-	ack, err := r.js.PublishMsgAsync(p.msg, jetstream.WithExpectStream(p.stream()))
+	ack, err := r.js.PublishMsgAsync(p.msg)
 	if err != nil {
-		return nil, fmt.Errorf("replay letter %d on %s: %w", p.sequence, p.msg.Subject, err)
+		return nil, r.release(ctx, p, err)
 	}
 	return ack, nil
 }
 
-// notStored releases the claim where it is certain that the original was not stored.
+// stored waits until the original is, and tells whether it had been before.
+func (r *Replayer) stored(ctx context.Context, p *replay, sent jetstream.PubAckFuture) (before bool, err error) {
+	for {
+		select {
+		case ack := <-sent.Ok():
+			return ack.Duplicate, nil
+		case err = <-sent.Err():
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		refusal, refused := errors.AsType[*jetstream.APIError](err)
+		if !refused || refusal.ErrorCode != codeIDInProcess {
+			break
+		}
+		if err := pause(ctx, claimPause); err != nil {
+			return false, r.notStored(ctx, p, err)
+		}
+		if sent, err = r.send(ctx, p); err != nil {
+			return false, err
+		}
+	}
+	return false, r.notStored(ctx, p, err)
+}
+
+// notStored says why an original was not stored, or may not have been. Where it is certain that it was not, the claim is
+// released.
 func (r *Replayer) notStored(ctx context.Context, p *replay, err error) error {
-	refusal, refused := errors.AsType[*jetstream.APIError](err)
-	if refused && (refusal.ErrorCode == codeMessageTooLarge || refusal.ErrorCode == codeHeaderTooLarge) {
-		err = p.letter.tooLarge(p.msg)
+	if refusal, refused := errors.AsType[*jetstream.APIError](err); refused {
+		switch refusal.ErrorCode {
+		case codeMessageTooLarge, codeHeaderTooLarge:
+			return r.release(ctx, p, p.letter.tooLarge(p.msg))
+		case codeOtherStream, codeStreamIsFull:
+			return r.release(ctx, p, err)
+		}
 	}
-	if refused || errors.Is(err, context.Canceled) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout)
-		defer cancel()
-		// Another who took the claim over may have stored it: then this fails, and should.
-		_ = r.claims.Delete(ctx, p.letter.place(), jetstream.LastRevision(p.claim))
+	// The server tells a publisher that may not publish on the connection alone, and does not answer the message.
+	if last := r.js.Conn().LastError(); errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), quote(p.msg.Subject)) {
+		return r.release(ctx, p, last)
 	}
-	return fmt.Errorf("replay letter %d on %s: %w", p.sequence, p.msg.Subject, err)
+	return fmt.Errorf("replay letter %d on %s: %w: try again within %s, or it is in doubt whether it was put back",
+		p.sequence, p.msg.Subject, err, (r.windows[p.letter.home()] / 2).Round(time.Second))
+}
+
+// release gives a claim back, and returns why.
+func (r *Replayer) release(ctx context.Context, p *replay, why error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout)
+	defer cancel()
+	// Another who took the claim over may have stored the original: then this fails, and should.
+	_ = r.claims.Delete(ctx, p.letter.place(), jetstream.LastRevision(p.claim))
+	return fmt.Errorf("replay letter %d on %s: %w", p.sequence, p.msg.Subject, why)
 }
 
 // original is the message that died, as it is put back.
@@ -322,6 +376,11 @@ func (r *Replayer) original(ctx context.Context, letter Letter) (*nats.Msg, erro
 	msg.Header.Set(HeaderReplayed, strconv.FormatUint(letter.Sequence, 10))
 	msg.Header.Set(HeaderReplays, strconv.Itoa(letter.Replays+1))
 	msg.Header.Set(nats.MsgIdHdr, StreamDead+"-"+letter.place())
+	msg.Header.Set(jetstream.ExpectedStreamHeader, letter.home())
+	if !letter.OriginalTime.IsZero() && letter.OriginalSequence > 0 {
+		msg.Header.Set(HeaderFirstSequence, strconv.FormatUint(letter.OriginalSequence, 10))
+		msg.Header.Set(HeaderFirstTime, letter.OriginalTime.Format(time.RFC3339Nano))
+	}
 	carryHeaders(msg, header, maxHeader)
 	if limit := r.js.Conn().MaxPayload(); int64(headerSize(msg)+len(body)) > limit {
 		return nil, letter.tooLarge(msg)

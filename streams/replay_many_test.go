@@ -5,14 +5,16 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"publish-reconciler/streams"
 )
 
 // Many at once are each its own: those that can't be replayed, that are gone, that were stored before or are named
 // twice hold up none of the others.
-func TestReplayAll(t *testing.T) {
-	t.Parallel()
-	js := setup(t)
+func TestReplayAll(t *testing.T) { onAllServers(t, testReplayAll) }
+
+func testReplayAll(t *testing.T, js jetstream.JetStream) {
 	const n = 220
 	publishLetters(t, js, n) // webhooks and checks by turns
 	letters, r := open(t, js), replayer(t, js)

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	natsserver "github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"publish-reconciler/streams"
 )
@@ -24,6 +26,18 @@ func TestReplayTruncated(t *testing.T) {
 	replayed(t, js, letter, false)
 	if msg := arrived(t, js, streams.KindWebhook); string(msg.Data()) != body || msg.Headers().Get("a") != "1" {
 		t.Errorf("%d bytes came back, %v", len(msg.Data()), msg.Headers())
+	}
+
+	// Those that there is just no room for, with the headers that are added.
+	for spare := 0; spare < 600; spare += 10 {
+		sequence := buried(t, js, streams.KindWebhook, "publish.webhook.tiktok", strings.Repeat("w", limit-spare)).Sequence
+		if _, err := replayer(t, js).Replay(t.Context(), sequence); err != nil {
+			if refusal := (*streams.ReplayError)(nil); !errors.As(err, &refusal) || !refusal.Begun.IsZero() {
+				t.Errorf("%d bytes below the limit: %v", spare, err)
+			}
+			continue
+		}
+		arrived(t, js, streams.KindWebhook)
 	}
 
 	largest := buried(t, js, streams.KindWebhook, "publish.webhook.tiktok", strings.Repeat("y", limit))
@@ -156,4 +170,29 @@ func TestReplayCancelled(t *testing.T) {
 		t.Error(err)
 	}
 	replayed(t, js, letter, false)
+}
+
+// Who may not publish is told so, and leaves the letter in no doubt.
+func TestReplayWithoutPermission(t *testing.T) {
+	t.Parallel()
+	url := plainServer(t, &natsserver.Options{
+		JetStream: true, StoreDir: t.TempDir(),
+		Users: []*natsserver.User{
+			{Username: "admin", Password: "secret"},
+			{Username: "reader", Password: "secret", Permissions: &natsserver.Permissions{Publish: &natsserver.SubjectPermission{Deny: []string{"publish.webhook.>"}}}},
+		},
+	})
+	as := func(user string) jetstream.JetStream {
+		return connect(t, url, nats.UserInfo(user, "secret"), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))
+	}
+	admin := as("admin")
+	if err := streams.Ensure(t.Context(), admin, streams.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	shrinkWindow(t, admin)
+	letter := buried(t, admin, streams.KindWebhook, "publish.webhook.tiktok", tiktokBody)
+	if _, err := replayer(t, as("reader")).Replay(t.Context(), letter.Sequence); !errors.Is(err, nats.ErrPermissionViolation) {
+		t.Error(err)
+	}
+	replayed(t, admin, letter, false)
 }

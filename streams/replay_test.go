@@ -158,8 +158,13 @@ func TestReplay(t *testing.T) {
 			}
 			got := msg.Headers()
 			got.Del(jetstream.ExpectedStreamHeader)
+			stored, err := time.Parse(time.RFC3339Nano, got.Get(streams.HeaderFirstTime))
+			if err != nil || !stored.Equal(letter.OriginalTime) {
+				t.Errorf("it was stored at %s first, and %s is told: %v", letter.OriginalTime, stored, err)
+			}
+			got.Del(streams.HeaderFirstTime)
 			want := nats.Header{
-				"traceparent": {"00-1", "00-2"}, streams.HeaderReplayed: {strconv.FormatUint(letter.Sequence, 10)}, streams.HeaderReplays: {"1"},
+				"traceparent": {"00-1", "00-2"}, streams.HeaderReplayed: {strconv.FormatUint(letter.Sequence, 10)}, streams.HeaderReplays: {"1"}, streams.HeaderFirstSequence: {strconv.FormatUint(letter.OriginalSequence, 10)},
 				nats.MsgIdHdr: {"PUBLISH_DEAD-" + strconv.FormatUint(letter.Sequence, 10) + "-" + strconv.FormatInt(letter.Time.UnixNano(), 10)},
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -318,9 +323,23 @@ func TestReplayCutOffTwice(t *testing.T) {
 	}
 }
 
-func TestReplayTwiceAtOnce(t *testing.T) {
+// onAllServers runs a test on a server, and on a cluster, where others answer, and later.
+func onAllServers(t *testing.T, test func(*testing.T, jetstream.JetStream)) {
 	t.Parallel()
-	js := setup(t)
+	t.Run("one server", func(t *testing.T) {
+		t.Parallel()
+		test(t, setup(t))
+	})
+	t.Run("three servers", func(t *testing.T) {
+		t.Parallel()
+		test(t, setupCluster(t))
+	})
+}
+
+// Whoever is late finds a claim, a message id or a letter that is gone; nobody gives up for it.
+func TestReplayTwiceAtOnce(t *testing.T) { onAllServers(t, testReplayTwiceAtOnce) }
+
+func testReplayTwiceAtOnce(t *testing.T, js jetstream.JetStream) {
 	const each, operators = 20, 6
 	var letters []streams.Letter
 	for i := range each {
@@ -363,6 +382,35 @@ func TestReplayTwiceAtOnce(t *testing.T) {
 	}
 }
 
+// Several who are cut off before the letters' end leave each letter in doubt, and its original stored once.
+func TestReplayTwiceAtOnceCutOff(t *testing.T) { onAllServers(t, testReplayTwiceAtOnceCutOff) }
+
+func testReplayTwiceAtOnceCutOff(t *testing.T, js jetstream.JetStream) {
+	const letters, operators = 60, 6
+	publishLetters(t, js, letters)
+	var running sync.WaitGroup
+	for range operators {
+		r := replayer(t, js)
+		running.Go(func() {
+			for i := range letters {
+				if _, err := r.Store(t.Context(), uint64(i+1)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	running.Wait()
+	shrinkWindow(t, js)
+	for i := range letters {
+		_ = refusedReplay(t, js, streams.Letter{Sequence: uint64(i + 1)}, "cut off")
+	}
+	for stream, subject := range map[string]string{streams.StreamWebhooks: "publish.webhook.*", streams.StreamChecks: "publish.check.*"} {
+		if n := count(t, js, stream, subject); n != letters/2 {
+			t.Errorf("%d messages on %s", n, subject)
+		}
+	}
+}
+
 // A replayed message that dies again has a letter of its own, and can be replayed again.
 func TestReplayDiesAgain(t *testing.T) {
 	t.Parallel()
@@ -376,8 +424,8 @@ func TestReplayDiesAgain(t *testing.T) {
 			}
 			replayed(t, js, letter, false)
 			again := bury(t, js, kind)
-			if again.Sequence == letter.Sequence || again.OriginalSequence == letter.OriginalSequence {
-				t.Errorf("%+v is the letter %+v", again, letter)
+			if again.Sequence == letter.Sequence || again.OriginalSequence != letter.OriginalSequence || !again.OriginalTime.Equal(letter.OriginalTime) {
+				t.Errorf("%+v is not a letter of its own about what %+v is about", again, letter)
 			}
 			letter = again
 		}
@@ -399,7 +447,7 @@ func TestReplayedCheckTriedAgain(t *testing.T) {
 	if _, err := js.PublishMsg(t.Context(), streams.RetrySchedule(id, msg, origin, 1, time.Now())); err != nil {
 		t.Fatal(err)
 	}
-	if again := bury(t, js, streams.KindCheck); again.Replays != 1 || again.OriginalSequence != origin.Sequence.Stream {
+	if again := bury(t, js, streams.KindCheck); again.Replays != 1 || again.OriginalSequence != letter.OriginalSequence {
 		t.Errorf("%+v", again)
 	}
 }
@@ -416,6 +464,24 @@ func TestReplayClaims(t *testing.T) {
 	}
 	status, err := claims.Status(t.Context())
 	if err != nil || status.Values() != 2 || status.TTL() != 31*24*time.Hour || status.Config().Replicas != 1 || status.Config().Storage != jetstream.FileStorage {
+		t.Errorf("%v, %v", status, err)
+	}
+}
+
+// They are kept as the letters are by now.
+func TestReplayClaimsAreAdapted(t *testing.T) {
+	t.Parallel()
+	js := setup(t)
+	replayed(t, js, buried(t, js, streams.KindCheck, "publish.check.x", ""), false)
+	dead := streamInfo(t, js, streams.StreamDead).Config
+	dead.MaxAge = 90 * 24 * time.Hour
+	updateStream(t, js, dead)
+	replayed(t, js, buried(t, js, streams.KindCheck, "publish.check.x", ""), false)
+	claims, err := js.KeyValue(t.Context(), streams.BucketReplays)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, err := claims.Status(t.Context()); err != nil || status.Values() != 2 || status.TTL() != 91*24*time.Hour {
 		t.Errorf("%v, %v", status, err)
 	}
 }

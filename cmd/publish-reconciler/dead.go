@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -57,7 +56,7 @@ func openLetters(ctx context.Context, nc *nats.Conn) (*streams.Letters, error) {
 // forgot to set, is a fault: it must not mean all.
 type letterFlags struct {
 	Kind   *string `name:"kind" help:"Only what was a webhook, a check or a sweep."`
-	Reason *string `name:"reason" help:"Only what died for this reason, such as malformed_json."`
+	Reason *string `name:"reason" help:"Only what died for this reason, such as malformed_json, as dead list has it."`
 	Since  *string `name:"since" help:"Only what died within a time such as 1h, or since one such as 2024-01-15T10:30:00Z."`
 }
 
@@ -97,7 +96,7 @@ func (f letterFlags) filter() (filter streams.LetterFilter, err error) {
 type deadListCommand struct {
 	natsAccess  `embed:""`
 	letterFlags `embed:""`
-	Before      string `name:"before" help:"Only letters with smaller sequences than this one."`
+	Before      string `name:"before" help:"Only letters before the one of this sequence, as dead list has it: the next page."`
 	Limit       string `name:"limit" default:"${dead_limit}" help:"How many: 1 to 500."`
 	JSON        bool   `name:"json" help:"Print them as JSON."`
 }
@@ -129,7 +128,10 @@ func (c *deadListCommand) run(ctx context.Context, out output) error {
 	if c.JSON {
 		return printLettersJSON(out.stdout, page, next)
 	}
-	printLetters(out.stdout, page, next)
+	printLetters(out.stdout, page)
+	if next != 0 { // where it does not spoil what is piped
+		fmt.Fprintf(out.stderr, "there are more: the same with --before %d\n", next)
+	}
 	return nil
 }
 
@@ -197,22 +199,39 @@ func (c letterChoice) read() (sequences []uint64, filter streams.LetterFilter, e
 			sequences = append(sequences, sequence)
 		}
 	}
-	var ways []string
-	for way, taken := range map[string]bool{"sequences": len(c.Sequences) > 0, "filters": c.given(), "--all": c.All} {
-		if taken {
-			ways = append(ways, way)
+	ways := 0
+	for _, way := range []bool{len(c.Sequences) > 0, c.given(), c.All} {
+		if way {
+			ways++
 		}
 	}
-	if err == nil && len(ways) != 1 {
-		err = errors.New("which letters? Name their sequences, or filters (--kind, --reason, --since), or --all, and one of the three only")
-		if len(ways) == 0 {
-			err = errors.New("which letters? Name their sequences, or filters (--kind, --reason, --since), or --all")
+	if err == nil && ways != 1 {
+		err = errors.New("which letters? Name their sequences, or filters (--kind, --reason, --since), or --all")
+		if ways > 1 {
+			err = fmt.Errorf("%w, and one of the three only", err)
 		}
 	}
 	if err != nil {
 		return nil, filter, usageError{err}
 	}
 	return sequences, filter, nil
+}
+
+// actHelp is what replay and drop have in common.
+const actHelp = `Name letters by their sequences, as dead list has them, or by filters, all of which have to hold, or all of them by
+--all. It counts them by kind and reason and asks before it does anything, unless --yes is given.`
+
+// Help tells how letters are chosen.
+func (deadDropCommand) Help() string { return actHelp }
+
+// Help tells how letters are chosen, and of doubts.
+func (deadReplayCommand) Help() string {
+	return actHelp + `
+
+A letter is replayed once. Where a replay was cut off, such as by a crash, the same command finishes it within a
+minute. After that it can't be told any more whether the original was put back: such letters stay until they are
+dropped, or replayed with --again, which may be the second time. To process a webhook or a check twice changes
+nothing by itself.`
 }
 
 type deadReplayCommand struct {
@@ -242,5 +261,8 @@ func (c *deadDropCommand) run(ctx context.Context, out output) error {
 
 // plural is "1 letter" or "12 letters".
 func plural(n int) string {
-	return strings.TrimSuffix(strconv.Itoa(n)+" letters", map[bool]string{true: "s"}[n == 1])
+	if n == 1 {
+		return "1 letter"
+	}
+	return strconv.Itoa(n) + " letters"
 }

@@ -54,9 +54,15 @@ func (c letterChoice) act(ctx context.Context, out output, d deed) error {
 		return letters.Each(ctx, filter, visit)
 	}
 	if len(sequences) > 0 {
-		named, err := lookUp(ctx, letters, sequences)
+		named, gone, err := lookUp(ctx, letters, sequences)
+		if err == nil && len(named) == 0 {
+			err = gone
+		}
 		if err != nil {
 			return fmt.Errorf("%w; nothing was %s", err, d.done)
+		}
+		if gone != nil { // as they are when the same command goes on
+			fmt.Fprintf(out.stderr, "%d of %s are there, the others are gone\n", len(named), plural(len(sequences)))
 		}
 		chosen = func(_ context.Context, visit func(streams.Letter) error) error { return eachOf(named, visit) }
 	} else if filter.Through, err = letters.Last(ctx); err != nil {
@@ -79,18 +85,21 @@ func (c letterChoice) act(ctx context.Context, out output, d deed) error {
 	return work.run(ctx, chosen)
 }
 
-// lookUp returns letters without their bodies; all of them have to be there.
-func lookUp(ctx context.Context, letters *streams.Letters, sequences []uint64) ([]streams.Letter, error) {
-	named := make([]streams.Letter, len(sequences))
-	for i, sequence := range sequences {
+// lookUp returns letters without their bodies. Gone tells of the first that is not there.
+func lookUp(ctx context.Context, letters *streams.Letters, sequences []uint64) (named []streams.Letter, gone, err error) {
+	for _, sequence := range sequences {
 		letter, err := letters.Get(ctx, sequence)
-		if err != nil {
-			return nil, err
+		switch {
+		case errors.Is(err, streams.ErrLetterNotFound):
+			gone = cmp.Or(gone, err)
+			continue
+		case err != nil:
+			return nil, nil, err
 		}
 		letter.Body = nil
-		named[i] = letter
+		named = append(named, letter)
 	}
-	return named, nil
+	return named, gone, nil
 }
 
 func eachOf(letters []streams.Letter, visit func(streams.Letter) error) error {
@@ -150,6 +159,9 @@ func (w *work) run(ctx context.Context, chosen func(context.Context, func(stream
 	if err == nil && len(lot) > 0 {
 		err = w.do(ctx, lot)
 	}
+	if err == nil { // what was counted and has not been met since was somebody else's
+		w.gone = w.total - w.done - w.before - w.refused
+	}
 	w.sum()
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -157,7 +169,7 @@ func (w *work) run(ctx context.Context, chosen func(context.Context, func(stream
 	case err != nil:
 		return fmt.Errorf("the other letters are left: %w", err)
 	case w.doubtful > 0:
-		return fmt.Errorf("%s can't be %s; with --again those that were cut off are, and may be so for the second time", plural(w.refused), w.deed.done)
+		return fmt.Errorf("%s can't be %s, %d of them because a replay was cut off: with --again they are, which may be the second time", plural(w.refused), w.deed.done, w.doubtful)
 	case w.refused > 0:
 		return fmt.Errorf("%s can't be %s", plural(w.refused), w.deed.done)
 	}

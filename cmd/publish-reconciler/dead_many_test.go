@@ -50,7 +50,7 @@ func TestDeadReplayTogether(t *testing.T) {
 		p.exits(exitOK, soon)
 		lines := strings.Split(strings.TrimSpace(p.stdout.String()), "\n")
 		replayed := 0
-		if _, err := fmt.Sscanf(lines[len(lines)-1], "%d letters replayed", &replayed); err == nil {
+		if _, err := fmt.Sscanf(lines[len(lines)-1], "%d letter", &replayed); err == nil {
 			total += replayed
 		}
 	}

@@ -76,7 +76,7 @@ func printJSON(w io.Writer, answer any) error {
 	return err
 }
 
-func printLetters(w io.Writer, page []streams.Letter, next uint64) {
+func printLetters(w io.Writer, page []streams.Letter) {
 	t := newTable(w)
 	t.line("SEQ", "DEAD SINCE", "KIND", "REASON", "SUBJECT", "SENT", "SIZE", "ERROR")
 	for _, l := range page {
@@ -84,9 +84,6 @@ func printLetters(w io.Writer, page []streams.Letter, next uint64) {
 			visible(l.Subject), moment(&l.OriginalTime), strconv.Itoa(l.Whole), visible(l.Error))
 	}
 	t.flush()
-	if next != 0 && isTerminal(w) {
-		fmt.Fprintf(w, "\nThere are more: the same with --before %d\n", next)
-	}
 }
 
 // printLetter prints why it died, where it came from, what came with it, and its payload.
@@ -102,7 +99,7 @@ func printLetter(w io.Writer, l streams.Letter) {
 	}
 	replays := ""
 	if l.Replays > 0 {
-		replays = fmt.Sprintf("%d times before", l.Replays)
+		replays = fmt.Sprintf("%d× before", l.Replays)
 	}
 	t := newTable(w)
 	for _, f := range []rowField{

@@ -192,7 +192,7 @@ func TestDeadShow(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.types(exitOK, "dead", "show", "4").looks(`The letter does not say why\.`, ``, `letter +4`, `dead since +`+aTime, `kind +webhook`,
-		`replayed +2 times before`, `payload +4 bytes of 1000: the rest was cut off`, ``, `0123`)
+		`replayed +2× before`, `payload +4 bytes of 1000: the rest was cut off`, ``, `0123`)
 }
 
 // A letter is what others have sent: it reaches the terminal as words, whatever it holds.
@@ -236,13 +236,16 @@ func TestDeadReplay(t *testing.T) {
 	same(t, "letters", g.left(), []string{"3", "4"})
 	same(t, "webhooks", g.back(streams.StreamWebhooks, "publish.webhook.*"), 1)
 	same(t, "checks", g.back(streams.StreamChecks, "publish.check.*"), 1)
-	p := g.types(exitFailure, "dead", "replay", "3", one, "--yes")
-	p.says("publish-reconciler: letter 1: no such dead letter; nothing was replayed\n")
+	g.types(exitFailure, "dead", "replay", two, one, "--yes").says("publish-reconciler: letter 2: no such dead letter; nothing was replayed\n")
+	p := g.types(exitOK, "dead", "replay", "3", one, two, "--yes")
+	p.says("1 of 3 letters are there, the others are gone\n")
+	p.looks(`(?s:.*)`, `1 letter`, `1 letter replayed`)
+	g.webhook("malformed_json")
 	g.types(exitOK, "dead", "replay", "--reason=malformed_json", "--since=1h", "--yes").looks(`KIND +REASON +LETTERS`, `webhook +malformed_json +1`, `1 letter`, `1 letter replayed`)
 	same(t, "letters", g.left(), []string{"4"})
 	g.types(exitOK, "dead", "replay", "--kind=check", "--yes").looks(`no dead letters match`)
 	g.types(exitOK, "dead", "replay", "--all", "--yes").looks(`(?s:.*)`, `1 letter replayed`)
-	same(t, "webhooks", g.back(streams.StreamWebhooks, "publish.webhook.*"), 3)
+	same(t, "webhooks", g.back(streams.StreamWebhooks, "publish.webhook.*"), 4)
 	g.types(exitOK, "dead", "replay", "--all", "--yes").looks(`no dead letters match`)
 	g.types(exitOK, "dead", "list").looks(`SEQ .*`)
 }
@@ -257,8 +260,8 @@ func TestDeadDrop(t *testing.T) {
 	g.types(exitOK, "dead", "drop", "1", "2", "--yes").looks(`KIND +REASON +LETTERS`, `check +log_not_found +1`, `webhook +malformed_json +1`, `2 letters`, `2 letters dropped`)
 	g.types(exitOK, "dead", "drop", "--kind=check", "--yes").looks(`(?s:.*)`, `2 letters`, `2 letters dropped`)
 	same(t, "letters", g.left(), []string{"3", "5"})
-	g.types(exitFailure, "dead", "drop", "3", "4", "--yes").says("letter 4: no such dead letter; nothing was dropped")
-	g.types(exitOK, "dead", "drop", "--all", "--yes").looks(`(?s:.*)`, `2 letters dropped`)
+	g.types(exitOK, "dead", "drop", "3", "4", "--yes").says("1 of 2 letters are there, the others are gone")
+	g.types(exitOK, "dead", "drop", "--all", "--yes").looks(`(?s:.*)`, `1 letter dropped`)
 	g.types(exitOK, "dead", "drop", "--all", "--yes").looks(`no dead letters match`)
 	same(t, "webhooks", g.back(streams.StreamWebhooks, ">"), 0)
 }
@@ -353,7 +356,7 @@ func TestDeadInDoubt(t *testing.T) {
 	}
 	p := g.types(exitFailure, "dead", "replay", doubtful, "--yes")
 	p.says("letter 2: a replay was begun at " + begun.Format(time.RFC3339) + " and cut off, and the original may be back on its subject since then\n" +
-		"publish-reconciler: 1 letter can't be replayed; with --again those that were cut off are, and may be so for the second time\n")
+		"publish-reconciler: 1 letter can't be replayed, 1 of them because a replay was cut off: with --again they are, which may be the second time\n")
 	same(t, "webhooks", g.back(streams.StreamWebhooks, "publish.webhook.*"), 1)
 	g.types(exitOK, "dead", "replay", doubtful, "--yes", "--again").looks(`(?s:.*)`, `1 letter replayed`)
 	same(t, "webhooks", g.back(streams.StreamWebhooks, "publish.webhook.*"), 2)
@@ -389,5 +392,5 @@ func TestDeadReplayMends(t *testing.T) {
 	eventually(t, "the webhook's log is a success", func() bool { return w.status(frozen) == "success" })
 	eventually(t, "the check's log has failed", func() bool { return w.status(id.String()) == "failed" })
 	eventually(t, "the sweep has died again", func() bool { return len(g.left()) == 1 })
-	g.types(exitOK, "dead", "show", g.left()[0]).looks(`(?s:.*)`, `reason +unknown_field`, `(?s:.*)`, `replayed +1 times before`, `(?s:.*)`, `{"since":1}`)
+	g.types(exitOK, "dead", "show", g.left()[0]).looks(`(?s:.*)`, `reason +unknown_field`, `(?s:.*)`, `replayed +1× before`, `(?s:.*)`, `{"since":1}`)
 }

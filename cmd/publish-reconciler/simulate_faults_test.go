@@ -47,6 +47,13 @@ func TestSimulateThroughFaults(t *testing.T) {
 			time.Sleep(2 * time.Second) // longer than the ack wait
 			hanging.signal(syscall.SIGCONT)
 		},
+		// A service that lags: the deadlines pass while the webhooks lie there.
+		"webhooks are read late": func(w *world, l *load) {
+			if _, err := l.js.PauseConsumer(w.Context(), streams.StreamWebhooks, streams.ConsumerWebhooks, time.Now().Add(10*time.Second)); err != nil {
+				w.Fatal(err)
+			}
+			spawn(w, nil, l.args()...).logged("ready")
+		},
 		"connections are cut": func(w *world, l *load) {
 			spawn(w, nil, l.args()...).logged("ready")
 			for range 10 {
@@ -100,6 +107,7 @@ func (w *world) provesTrue(breaks func(*world, *load)) {
 	l := w.load()
 	l.ensure()
 	p := begin(w, "simulate", "--database-url="+w.database, "--nats-url="+w.nats.URL(), "--logs=400", "--rate=80", "--timeout=3s", "--json")
+	eventually(w, "logs are inserted", func() bool { return w.text(`SELECT count(*)::text FROM publish_logs`) != "0" })
 	breaks(w, l)
 	p.exits(exitOK, simulated)
 	var result struct {

@@ -2,6 +2,7 @@ package streamstest
 
 import (
 	"context"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -40,4 +41,17 @@ func (s *Server) JetStream(tb TB, opts ...nats.Option) jetstream.JetStream {
 		tb.Fatalf("%v", err)
 	}
 	return js
+}
+
+// NewCluster starts a cluster and stops it when the test ends.
+func NewCluster(tb TB) *Cluster {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	cluster, err := StartCluster(ctx)
+	if err != nil {
+		tb.Fatalf("%v", err)
+	}
+	tb.Cleanup(cluster.Stop)
+	return cluster
 }

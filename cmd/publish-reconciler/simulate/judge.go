@@ -230,12 +230,12 @@ func (j *judgement) judgeDeadline(what string, e event) {
 }
 
 // judgeHaste wants nobody to give up on a log whose webhook JetStream had in time. The clocks of its server and of
-// Postgres may differ a little.
+// Postgres may differ by a second, or a fifth of the patience.
 func (j *judgement) judgeHaste() {
 	if !j.overtaken || j.row == nil {
 		return
 	}
-	const tolerance = time.Second
+	tolerance := min(time.Second, j.s.cfg.Plan.Timeout/5)
 	text, _ := j.row.Metadata["webhook_timestamp"].(string)
 	stored, err := time.Parse(time.RFC3339Nano, text)
 	if deadline := j.changes[slices.IndexFunc(j.changes, byTimeout)].Deadline; err == nil && stored.Before(deadline.Add(-tolerance)) {
