@@ -28,7 +28,7 @@ func setup(t testing.TB) jetstream.JetStream {
 }
 
 // setupCluster is the same on three servers.
-func setupCluster(t *testing.T) jetstream.JetStream {
+func setupCluster(t testing.TB) jetstream.JetStream {
 	t.Helper()
 	nc, err := streamstest.NewCluster(t).Connect()
 	if err != nil {

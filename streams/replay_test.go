@@ -4,8 +4,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -319,94 +317,6 @@ func TestReplayCutOffTwice(t *testing.T) {
 		}
 		if begun, err := time.Parse(time.RFC3339Nano, string(claim.Value())); err != nil || !begun.Equal(first.Created()) {
 			t.Errorf("the claim of %s is kept as of %q", first.Created(), claim.Value())
-		}
-	}
-}
-
-// onAllServers runs a test on a server, and on a cluster, where others answer, and later.
-func onAllServers(t *testing.T, test func(*testing.T, jetstream.JetStream)) {
-	t.Parallel()
-	t.Run("one server", func(t *testing.T) {
-		t.Parallel()
-		test(t, setup(t))
-	})
-	t.Run("three servers", func(t *testing.T) {
-		t.Parallel()
-		test(t, setupCluster(t))
-	})
-}
-
-// Whoever is late finds a claim, a message id or a letter that is gone; nobody gives up for it.
-func TestReplayTwiceAtOnce(t *testing.T) { onAllServers(t, testReplayTwiceAtOnce) }
-
-func testReplayTwiceAtOnce(t *testing.T, js jetstream.JetStream) {
-	const each, operators = 20, 6
-	var letters []streams.Letter
-	for i := range each {
-		letters = append(letters,
-			buried(t, js, streams.KindWebhook, "publish.webhook.tiktok", strconv.Itoa(i)),
-			buried(t, js, streams.KindCheck, "publish.check.x", strconv.Itoa(i)))
-	}
-	var running sync.WaitGroup
-	var stored atomic.Int32
-	for range operators {
-		r := replayer(t, js)
-		running.Go(func() {
-			for _, letter := range letters {
-				before, err := r.Replay(t.Context(), letter.Sequence)
-				if err != nil && !errors.Is(err, streams.ErrLetterNotFound) {
-					t.Error(err)
-				}
-				if err == nil && !before {
-					stored.Add(1)
-				}
-			}
-		})
-	}
-	running.Wait()
-	if n := stored.Load(); n != 2*each {
-		t.Errorf("%d letters were stored", n)
-	}
-	for _, kind := range []streams.Kind{streams.KindWebhook, streams.KindCheck} {
-		came := make(map[string]int)
-		for range each {
-			came[string(arrived(t, js, kind).Data())]++
-		}
-		if len(came) != each {
-			t.Errorf("%s: %v", kind, came)
-		}
-	}
-	nothingArrives(t, js)
-	if n := count(t, js, streams.StreamDead, ">"); n != 0 {
-		t.Errorf("%d letters are left", n)
-	}
-}
-
-// Several who are cut off before the letters' end leave each letter in doubt, and its original stored once.
-func TestReplayTwiceAtOnceCutOff(t *testing.T) { onAllServers(t, testReplayTwiceAtOnceCutOff) }
-
-func testReplayTwiceAtOnceCutOff(t *testing.T, js jetstream.JetStream) {
-	const letters, operators = 60, 6
-	publishLetters(t, js, letters)
-	var running sync.WaitGroup
-	for range operators {
-		r := replayer(t, js)
-		running.Go(func() {
-			for i := range letters {
-				if _, err := r.Store(t.Context(), uint64(i+1)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	running.Wait()
-	shrinkWindow(t, js)
-	for i := range letters {
-		_ = refusedReplay(t, js, streams.Letter{Sequence: uint64(i + 1)}, "cut off")
-	}
-	for stream, subject := range map[string]string{streams.StreamWebhooks: "publish.webhook.*", streams.StreamChecks: "publish.check.*"} {
-		if n := count(t, js, stream, subject); n != letters/2 {
-			t.Errorf("%d messages on %s", n, subject)
 		}
 	}
 }
