@@ -59,7 +59,7 @@ func TestBackpressure(t *testing.T) {
 			equal(t, "events", one[int](w, `SELECT count(*) FROM ledger_events`), 2*all)
 			equal(t, "dead letters", w.dead(), 0)
 			equal(t, "parked", w.parked(), 0)
-			if again := redelivered(w.consumerInfo(streams.ConsumerWebhooks)); again > tt.rounds*2*batch {
+			if again := redelivered(w.consumerInfo(streams.ConsumerWebhooks)); again > tt.rounds*4*batch {
 				t.Errorf("%d redeliveries", again)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"publish-reconciler/streams"
 )
@@ -65,7 +66,7 @@ func TestDeadStopped(t *testing.T) {
 	g := newGraveyard(t)
 	const n = 20_000 // more than are replayed before it hears of it
 	for range n {
-		if _, err := g.js.PublishMsgAsync(&nats.Msg{Subject: "publish.dead.check", Header: nats.Header{streams.HeaderDeadSubject: {"publish.check.x"}}}); err != nil {
+		if _, err := g.js.PublishMsgAsync(&nats.Msg{Subject: "publish.dead.check", Header: nats.Header{streams.HeaderDeadSubject: {"publish.check.x"}}}, jetstream.WithStallWait(soon)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"strconv"
+	"strings"
+	"syscall"
 
 	"publish-reconciler/repo"
 	"publish-reconciler/repo/pgtest"
@@ -87,7 +89,7 @@ func (e *embedded) stop() (err error) {
 }
 
 // onPort starts something on its usual port, or on a free one. Where another dev, which starts at the same
-// time, was quicker, it tries again.
+// time, was quicker, or was just looking, it tries again.
 func onPort[T any](ctx context.Context, usual int, start func(port int) (T, error)) (started T, err error) {
 	if usual == 0 {
 		return start(0)
@@ -95,11 +97,16 @@ func onPort[T any](ctx context.Context, usual int, start func(port int) (T, erro
 	for range 3 {
 		port := usualOrFree(ctx, usual)
 		started, err = start(port)
-		if err == nil || usualOrFree(ctx, port) == port {
-			break // nobody has the port: it failed for another reason
+		if err == nil || !portTaken(err) {
+			break
 		}
 	}
 	return started, err
+}
+
+// portTaken tells whether a start failed for its port. Postgres says so in its log alone.
+func portTaken(err error) bool {
+	return errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "Address already in use")
 }
 
 // usualOrFree is the usual port on 127.0.0.1, or a free one where that is taken.
