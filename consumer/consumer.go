@@ -27,6 +27,7 @@ type Reconciler interface {
 	Webhooks(ctx context.Context, webhooks []reconciler.Webhook) ([]reconciler.Outcome, error)
 	Checks(ctx context.Context, checks []reconciler.Check) ([]reconciler.Outcome, error)
 	Sweep(ctx context.Context, request reconciler.SweepRequest) (reconciler.SweepResult, error)
+	Prune(ctx context.Context, request reconciler.PruneRequest) (reconciler.PruneResult, error)
 }
 
 // Clock asks the store for its time; an answer means that the store can be written to.
@@ -46,6 +47,8 @@ type Config struct {
 	SweepMin time.Duration
 	// PeakHours hold the next sweep at SweepMin, whatever sweeps find.
 	PeakHours PeakHours
+	// LedgerRetention is how old the logs' ledger events get, which are deleted once a day. Zero: as old as they like.
+	LedgerRetention time.Duration
 	// DrainTimeout is how long the batches in hand may take after a stop was asked for.
 	DrainTimeout time.Duration
 	// StoreTimeout is the store's limit for one transaction; it must leave room in [streams.AckWait].

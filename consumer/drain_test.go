@@ -57,7 +57,7 @@ func TestStopOfAnIdleConsumer(t *testing.T) {
 	equal(t, "warnings", r.logs.with("level=WARN"), []string(nil))
 	w.insertLogs("p", 1, 0)
 	w.sendMany(1, publishedMany("p"))
-	equal(t, "backlog", w.backlog(streams.ConsumerWebhooks), backlog{Waiting: 1})
+	becomes(w, "backlog", backlog{Waiting: 1}, func() backlog { return w.backlog(streams.ConsumerWebhooks) })
 }
 
 func TestStopWithAStoreThatNeverAnswers(t *testing.T) {

@@ -289,9 +289,9 @@ func TestLogsAreProbed(t *testing.T) {
 			id := w.insertLog(post, "processing", time.Hour)
 			look(id)
 			becomes(w, post+" by a "+name, want, func() row { return w.row(id) })
+			w.allSettled() // no sweep is on its way any more
 		}
 	}
-	w.allSettled() // no sweep is on its way any more
 	slow := w.insertLog("slow", "processing", time.Hour)
 	w.send(streams.CheckSubject(slow), "")
 	becomes(w, "ledger", "publish_deadline_extended probe_unclear check", func() string { return w.ledger(slow) })

@@ -74,6 +74,26 @@ func (s *Scheduler) ensureSweep(ctx context.Context, delay, atMost time.Duration
 	return nil
 }
 
+// schedulePrune has the next prune come after the given delay; it takes the place of the one pending.
+func (s *Scheduler) schedulePrune(ctx context.Context, after time.Duration) error {
+	return publish(ctx, s.js, []*nats.Msg{streams.PruneSchedule(s.now().Add(after))})
+}
+
+// ensurePrune makes sure that a prune is pending. One that is under way schedules the next itself.
+func (s *Scheduler) ensurePrune(ctx context.Context) error {
+	stream, err := s.js.Stream(ctx, streams.StreamChecks)
+	if err == nil {
+		_, err = stream.GetLastMsgForSubject(ctx, streams.SubjectSchedulePrune)
+	}
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return s.schedulePrune(ctx, pruneInterval)
+	}
+	if err != nil {
+		return fmt.Errorf("look for the pending prune: %w", err)
+	}
+	return nil
+}
+
 // NextSweep is when the next sweep comes by itself, and why then. Its zero value: none is pending.
 type NextSweep struct {
 	// At is by the NATS server's clock. Zero while a sweep runs.

@@ -144,3 +144,37 @@ func TestSweepThatFailsComesAgain(t *testing.T) {
 	equal(t, "sweeps", calls.Load(), int64(3))
 	equal(t, "dead letters", w.dead(), 0)
 }
+
+// Old rows go once a day. What is too much for one time goes on a minute later; sweeps wait for neither.
+func TestPruneComesByItself(t *testing.T) {
+	t.Parallel()
+	w := setup(t)
+	w.exec(`INSERT INTO parked_webhooks (id, platform, external_post_id, payload, received_at) SELECT gen_random_uuid(), 'x', n::text, '{}', now() - n * interval '1 day' FROM generate_series(1, 14) n`)
+	w.exec(`INSERT INTO ledger_events (timestamp, event_type, entity_type, entity_id) SELECT now() - n * interval '1 day', 'publish_reconciled', 'publish_log', 'x' FROM generate_series(1, 14) n`)
+	r := w.start(func(p *parts) { p.cfg.LedgerRetention = 60 * time.Hour })
+	w.until("the first one is pending", func() bool {
+		in := time.Until(w.scheduledAt(streams.SubjectSchedulePrune))
+		return in > 23*time.Hour && in <= 24*time.Hour
+	})
+	w.sendMsg(streams.PruneSchedule(time.Now()))
+	becomes(w, "rows", "2 6", func() string {
+		return one[string](w, `SELECT (SELECT count(*) FROM ledger_events) || ' ' || (SELECT count(*) FROM parked_webhooks WHERE received_at > now() - interval '8 days')`)
+	})
+	w.settled(streams.ConsumerSweeper)
+	w.until("the next one is pending", func() bool { return time.Until(w.scheduledAt(streams.SubjectSchedulePrune)) > 23*time.Hour })
+	equal(t, "lines", len(r.logs.with("old rows deleted")), 1)
+
+	// One that fails is told, and does not hold up sweeps.
+	w.exec(`CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$`)
+	w.exec(`CREATE TRIGGER keep BEFORE DELETE ON ledger_events FOR EACH ROW EXECUTE FUNCTION keep()`)
+	w.exec(`UPDATE ledger_events SET timestamp = now() - interval '1 year'`)
+	id := w.insertLog("ig_1", "processing", time.Hour)
+	w.sendMsg(streams.PruneSchedule(time.Now()))
+	w.until("it is told", func() bool { return len(r.logs.with("old rows not deleted")) == 1 })
+	w.send(streams.SubjectSweep, "")
+	w.until("swept", func() bool { return w.row(id).Trigger == "sweep" })
+	w.until("it is tried again within the hour", func() bool {
+		in := time.Until(w.scheduledAt(streams.SubjectSchedulePrune))
+		return in > 50*time.Minute && in <= time.Hour
+	})
+}

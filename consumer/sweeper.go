@@ -17,11 +17,15 @@ func (c *Consumer) sweep(msgs []jetstream.Msg) job {
 	return job{do: func(stopping, working context.Context) error {
 		for _, msg := range msgs {
 			request, err := streams.DecodeSweep(msg.Data())
-			if err != nil {
+			switch {
+			case streams.IsPrune(msg.Headers()):
+				err = c.prune(stopping, working)
+			case err != nil:
 				c.settle(working, msg, streams.KindSweep, undecodable(err))
 				continue
+			default:
+				err = c.sweepOnce(stopping, working, request, msg)
 			}
-			err = c.sweepOnce(stopping, working, request, msg)
 			v := verdict{kind: done}
 			if err != nil {
 				v.kind = later
@@ -73,13 +77,42 @@ func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.
 	return c.scheduler.scheduleSweep(working, delay, reason)
 }
 
-// keepTick makes sure, at the start and now and then, that the streams are there and a sweep is pending: its
-// schedule could be lost between two sweeps.
+const (
+	// pruneInterval is how long after a prune the next one comes.
+	pruneInterval = 24 * time.Hour
+	// pruneWithin is how long a prune may take, since sweeps wait for it; then it goes on after pruneAgain.
+	pruneWithin = 10 * time.Second
+	pruneAgain  = time.Minute
+	// pruneRetry is how long after one that failed the next one comes. It is not redelivered: sweeps would wait for it.
+	pruneRetry = time.Hour
+)
+
+// prune deletes old rows, for a while, and schedules the next time.
+func (c *Consumer) prune(stopping, working context.Context) error {
+	start := time.Now()
+	result, err := c.reconciler.Prune(working, reconciler.PruneRequest{LedgerRetention: c.cfg.LedgerRetention, Within: pruneWithin, Stop: stopping.Done()})
+	after := pruneInterval
+	switch {
+	case err != nil:
+		c.logger.WarnContext(working, "old rows not deleted", "err", err)
+		after = pruneRetry
+	case result.LedgerEvents+result.ParkedWebhooks > 0:
+		c.logger.InfoContext(working, "old rows deleted", "ledger_events", result.LedgerEvents, "parked_webhooks", result.ParkedWebhooks,
+			"more", result.More, "took", time.Since(start).String())
+	}
+	if result.More {
+		after = pruneAgain
+	}
+	return c.scheduler.schedulePrune(working, after)
+}
+
+// keepTick makes sure, at the start and now and then, that the streams are there and a sweep and a prune are pending:
+// their schedules could be lost.
 func (c *Consumer) keepTick(ctx context.Context) error {
 	soon := time.Duration(0)
 	for {
 		wait := c.cfg.SweepInterval
-		err := errors.Join(c.cfg.Restore(ctx), c.scheduler.ensureSweep(ctx, soon, c.cfg.SweepInterval))
+		err := errors.Join(c.cfg.Restore(ctx), c.scheduler.ensureSweep(ctx, soon, c.cfg.SweepInterval), c.scheduler.ensurePrune(ctx))
 		if err != nil {
 			c.logger.DebugContext(ctx, "no sweep scheduled", "err", err)
 			wait = min(wait, apiTimeout)

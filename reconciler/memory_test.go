@@ -111,6 +111,8 @@ type memory struct {
 	outage func() error       // called before each transaction and query; its error is the store's
 	broken error              // the scheduler's error
 
+	oldEvents int // in the ledger
+
 	platforms   map[string]Platform
 	holdChanges []HoldChange
 
@@ -237,12 +239,7 @@ func (m *memory) ParkedLogs(_ context.Context, after uuid.UUID, limit int) (logs
 	if err := m.outage(); err != nil {
 		return nil, uuid.Nil, err
 	}
-	ids := slices.SortedFunc(maps.Keys(m.parked), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	for _, id := range ids {
-		if bytes.Compare(id[:], after[:]) <= 0 || limit == 0 {
-			continue
-		}
-		limit--
+	for _, id := range m.parkedBeyond(after, limit) {
 		last = id
 		for _, log := range m.named(Keys{Posts: []Post{m.parked[id].Post}}) {
 			if !slices.Contains(logs, log) {
@@ -251,6 +248,13 @@ func (m *memory) ParkedLogs(_ context.Context, after uuid.UUID, limit int) (logs
 		}
 	}
 	return logs, last, nil
+}
+
+// parkedBeyond are the next ids of what is parked, in order.
+func (m *memory) parkedBeyond(after uuid.UUID, limit int) []uuid.UUID {
+	ids := slices.SortedFunc(maps.Keys(m.parked), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return bytes.Compare(id[:], after[:]) <= 0 })
+	return ids[:min(limit, len(ids))]
 }
 
 // Platforms knows none of them before it was told.
@@ -286,6 +290,30 @@ func (m *memory) sign(sign Sign) {
 		platform.ConfirmedAt = m.now
 	}
 	m.platforms[sign.Platform] = platform
+}
+
+// PruneLedger has but a number of events that are old.
+func (m *memory) PruneLedger(_ context.Context, from, before time.Time, limit int) (deleted int, next time.Time, err error) {
+	if err := m.outage(); err != nil {
+		return 0, from, err
+	}
+	deleted = min(limit, m.oldEvents)
+	m.oldEvents -= deleted
+	return deleted, before, nil
+}
+
+func (m *memory) PruneParked(_ context.Context, after uuid.UUID, before time.Time, limit int) (deleted int, last uuid.UUID, err error) {
+	if err := m.outage(); err != nil {
+		return 0, after, err
+	}
+	for _, id := range m.parkedBeyond(after, limit) {
+		last = id
+		if m.parked[id].ReceivedAt.Before(before) {
+			delete(m.parked, id)
+			deleted++
+		}
+	}
+	return deleted, last, nil
 }
 
 func (m *memory) ScheduleChecks(_ context.Context, checks []Recheck) error {

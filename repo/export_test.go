@@ -2,9 +2,10 @@ package repo
 
 // The statements whose plans are tested.
 const (
-	DueSQL       = dueSQL
-	LockPostsSQL = lockPostsSQL
-	LockLogsSQL  = lockLogsSQL
+	DueSQL         = dueSQL
+	LockPostsSQL   = lockPostsSQL
+	LockLogsSQL    = lockLogsSQL
+	PruneLedgerSQL = pruneLedgerSQL
 )
 
 // MigrationsLock is the advisory lock of whoever migrates.

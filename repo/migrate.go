@@ -105,7 +105,8 @@ func withProvider(url string, do func(*sql.DB, *goose.Provider) error) (err erro
 		return err
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, files,
-		goose.WithTableName(migrationsTable), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true))
+		goose.WithTableName(migrationsTable), goose.WithSessionLocker(locker), goose.WithDisableGlobalRegistry(true),
+		goose.WithGoMigrations(indexMigrations()...))
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)
 	}

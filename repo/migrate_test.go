@@ -16,7 +16,7 @@ import (
 	"publish-reconciler/repo"
 )
 
-const latest = 5 // the version of the newest migration
+const latest = 6 // the version of the newest migration
 
 func (w *world) migrate() {
 	w.Helper()

@@ -120,6 +120,16 @@ func IsTick(header nats.Header) bool {
 	return header.Get(headerScheduler) == SubjectScheduleSweep
 }
 
+// PruneSchedule has old rows deleted at the given moment; it takes the place of the one that is pending.
+func PruneSchedule(at time.Time) *nats.Msg {
+	return schedule(SubjectSchedulePrune, SubjectSweep, nil, at)
+}
+
+// IsPrune tells whether a sweep's message asks for old rows to be deleted instead.
+func IsPrune(header nats.Header) bool {
+	return header.Get(headerScheduler) == SubjectSchedulePrune
+}
+
 // ScheduledAt is the moment at which the schedule fires; false for a message that is no schedule of
 // the "@at" form.
 func ScheduledAt(header nats.Header) (time.Time, bool) {

@@ -27,6 +27,9 @@ const (
 	SubjectSweep = "publish.sweep"
 	// SubjectScheduleSweep holds the one pending schedule that fires [SubjectSweep].
 	SubjectScheduleSweep = "publish.schedule.sweep"
+	// SubjectSchedulePrune holds the one pending schedule that has old rows deleted: it fires [SubjectSweep], and
+	// [IsPrune] tells it from a sweep.
+	SubjectSchedulePrune = "publish.schedule.prune"
 )
 
 const (

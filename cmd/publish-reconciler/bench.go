@@ -92,7 +92,11 @@ func printFigures(out output, figures []bench.Figure) {
 		if !f.Met() {
 			met = "no"
 		}
-		t.line(f.Line, f.What, amount(f.Value)+" "+f.Unit, bound+amount(f.Target), met, "")
+		must := bound + amount(f.Target)
+		if f.Target == 0 {
+			must, met = "", ""
+		}
+		t.line(f.Line, f.What, amount(f.Value)+" "+f.Unit, must, met, "")
 		for _, limit := range f.Limits {
 			t.line("", "  "+limit.Name, amount(limit.Value)+" "+f.Unit, "", "", strconv.FormatFloat(limit.Ratio, 'f', 2, 64))
 		}

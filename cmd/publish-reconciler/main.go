@@ -50,6 +50,7 @@ type commands struct {
 	List        listCommand        `cmd:"" help:"Logs, newest first."`
 	Status      statusCommand      `cmd:"" help:"Whether all is well, and what is open."`
 	Dead        deadCommands       `cmd:"" help:"Messages that could not be processed: list, show, replay, drop."`
+	Prune       pruneCommand       `cmd:"" help:"Delete ledger events and parked webhooks that are old enough."`
 	Bench       benchCommand       `cmd:"" help:"How fast it is on this machine, beside what the machine can do."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
 

@@ -69,13 +69,14 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	cfg.probe.Logger = logger
 	s.reconciler = reconciler.New(s.store, s.scheduler, consumer.NewProber(s.nc, cfg.probe), consumer.NewInbox(s.js), cfg.policy, logger)
 	s.consumer, err = consumer.New(s.js, s.reconciler, s.scheduler, s.store, consumer.Config{
-		BatchSize:     cfg.batchSize,
-		SweepInterval: cfg.sweepInterval,
-		SweepMin:      cfg.sweepMin,
-		PeakHours:     cfg.peakHours,
-		StoreTimeout:  repo.DefaultTimeout,
-		Restore:       s.prepareStreams,
-		Logger:        logger,
+		BatchSize:       cfg.batchSize,
+		SweepInterval:   cfg.sweepInterval,
+		SweepMin:        cfg.sweepMin,
+		PeakHours:       cfg.peakHours,
+		LedgerRetention: cfg.ledgerRetention,
+		StoreTimeout:    repo.DefaultTimeout,
+		Restore:         s.prepareStreams,
+		Logger:          logger,
 	})
 	if cfg.events {
 		s.relay = consumer.NewRelay(s.store, s.js, logger)

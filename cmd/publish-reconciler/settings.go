@@ -27,6 +27,7 @@ type settings struct {
 	probeSettings    `embed:""`
 	holdSettings     `embed:""`
 	eventSettings    `embed:""`
+	ledgerSettings   `embed:""`
 	logSettings      `embed:""`
 }
 
@@ -75,6 +76,10 @@ type eventSettings struct {
 	Events string `name:"events" env:"EVENTS" default:"on" help:"Whether state changes are published on publish.event.>: on or off."`
 }
 
+type ledgerSettings struct {
+	LedgerRetention string `name:"ledger-retention" env:"LEDGER_RETENTION" default:"off" help:"How old the logs' ledger events get before they are deleted, such as 90d; off: they stay."`
+}
+
 type logSettings struct {
 	LogLevel  string `name:"log-level" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
 	LogFormat string `name:"log-format" env:"LOG_FORMAT" help:"text or json; unset: text on a terminal, else json."`
@@ -87,21 +92,22 @@ const (
 
 // config is what the settings say.
 type config struct {
-	natsURL        string
-	natsCreds      string
-	streamReplicas int
-	manageStreams  bool
-	databaseURL    string
-	httpAddr       string
-	apiToken       string
-	policy         reconciler.Policy
-	probe          consumer.ProbeConfig
-	sweepInterval  time.Duration
-	sweepMin       time.Duration
-	peakHours      consumer.PeakHours
-	events         bool
-	batchSize      int // zero: the consumer's default
-	log            logConfig
+	natsURL         string
+	natsCreds       string
+	streamReplicas  int
+	manageStreams   bool
+	databaseURL     string
+	httpAddr        string
+	apiToken        string
+	policy          reconciler.Policy
+	probe           consumer.ProbeConfig
+	sweepInterval   time.Duration
+	sweepMin        time.Duration
+	peakHours       consumer.PeakHours
+	events          bool
+	ledgerRetention time.Duration // zero: none
+	batchSize       int           // zero: the consumer's default
+	log             logConfig
 }
 
 type logConfig struct {
@@ -119,6 +125,9 @@ const (
 	minProbeTimeout = 10 * time.Millisecond
 	maxProbeTimeout = 5 * time.Second
 	minHold         = time.Minute
+	// The history of a log is looked at while it is open, and its late webhook may come days later.
+	minRetention = time.Hour
+	maxRetention = 100 * 365 * 24 * time.Hour
 )
 
 // faults gathers what is wrong with settings.
@@ -158,11 +167,12 @@ func (s settings) config() (config, error) {
 			Timeout: f.duration("probe-timeout", "PROBE_TIMEOUT", s.ProbeTimeout, minProbeTimeout, maxProbeTimeout),
 			Rate:    f.rate("probe-rate", "PROBE_RATE", s.ProbeRate),
 		},
-		sweepInterval: f.duration("sweep-interval", "SWEEP_INTERVAL", s.SweepInterval, minSweepInterval, maxSweepInterval),
-		sweepMin:      f.duration("sweep-min", "SWEEP_MIN", s.SweepMin, minSweepInterval, maxSweepInterval),
-		peakHours:     f.peakHours("peak-hours", "PEAK_HOURS", s.PeakHours),
-		events:        oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
-		log:           s.logSettings.read(&f),
+		sweepInterval:   f.duration("sweep-interval", "SWEEP_INTERVAL", s.SweepInterval, minSweepInterval, maxSweepInterval),
+		sweepMin:        f.duration("sweep-min", "SWEEP_MIN", s.SweepMin, minSweepInterval, maxSweepInterval),
+		peakHours:       f.peakHours("peak-hours", "PEAK_HOURS", s.PeakHours),
+		ledgerRetention: s.ledgerSettings.read(&f),
+		events:          oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
+		log:             s.logSettings.read(&f),
 	}
 	s.natsAccess.check(&f)
 	s.httpSettings.check(&f)
@@ -231,6 +241,25 @@ func (s holdSettings) read(f *faults) time.Duration {
 		return 0
 	}
 	return longest
+}
+
+// read returns zero where events stay.
+func (s ledgerSettings) read(f *faults) time.Duration {
+	if s.LedgerRetention == "off" {
+		return 0
+	}
+	const day = 24 * time.Hour
+	days, isDays := strings.CutSuffix(s.LedgerRetention, "d")
+	n, notDays := strconv.Atoi(days)
+	retention, notDuration := time.ParseDuration(s.LedgerRetention)
+	if isDays && notDays == nil && n <= int(maxRetention/day) {
+		retention, notDuration = time.Duration(n)*day, nil
+	}
+	if notDuration != nil || retention < minRetention || retention > maxRetention {
+		f.add("ledger-retention", "LEDGER_RETENTION", s.LedgerRetention, fmt.Sprintf("off, or a time such as 90d or 2160h, from %s to %dd", short(minRetention), maxRetention/day))
+		return 0
+	}
+	return retention
 }
 
 func (s logSettings) read(f *faults) logConfig {

@@ -332,6 +332,7 @@ func TestSimulateLosesPatience(t *testing.T) {
 		t.Fatal(err)
 	}
 	delete(info.State.Subjects, streams.SubjectScheduleSweep)
+	delete(info.State.Subjects, streams.SubjectSchedulePrune)
 	delete(info.State.Subjects, streams.SubjectSweep)
 	if len(info.State.Subjects) > 0 {
 		t.Errorf("messages are left on %v", info.State.Subjects)

@@ -43,7 +43,7 @@ type Figure struct {
 	Value float64   `json:"value"`
 	Unit  string    `json:"unit"`
 	Runs  []float64 `json:"runs"`
-	// Target is what it must be: at least, or at most where Most is set.
+	// Target is what it must be: at least, or at most where Most is set. Zero: there is none.
 	Target float64 `json:"target"`
 	Most   bool    `json:"at_most"`
 	// Limits are what the machine could do at most, and other ways to do it, in the same unit.
@@ -52,7 +52,7 @@ type Figure struct {
 
 // Met tells whether the target is met.
 func (f Figure) Met() bool {
-	if f.Most {
+	if f.Most && f.Target > 0 {
 		return f.Value <= f.Target
 	}
 	return f.Value >= f.Target
@@ -83,6 +83,8 @@ func lines() []line {
 		{"latency", latency},
 		{"load", latencyUnderLoad},
 		{"process", process},
+		{"prune", pruneUnderLoad},
+		{"cluster", clusterOfThree},
 	}
 }
 

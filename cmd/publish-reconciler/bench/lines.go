@@ -2,13 +2,17 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 
 	"publish-reconciler/streams"
+	"publish-reconciler/streams/streamstest"
 )
 
 // warmLogs is how many logs are reconciled before anything is measured.
@@ -132,11 +136,11 @@ func checks(ctx context.Context, w *world) ([]Figure, error) {
 	return []Figure{perSecond("checks", "delayed checks due at once → failed", n, took, 15_000)}, w.ends(ctx, warmLogs+n, "failed", "webhook_timeout")
 }
 
-// checked returns once no check is left, due or not: nothing but the next sweep's schedule.
+// checked returns once no check is left, due or not: nothing but the schedules of the next sweep and prune.
 func (w *world) checked(ctx context.Context) error {
 	return w.until(ctx, "all checks are done", func() (bool, error) {
 		stream, err := w.js.Stream(ctx, streams.StreamChecks)
-		return err == nil && stream.CachedInfo().State.Msgs <= 1, err
+		return err == nil && stream.CachedInfo().State.Msgs <= 2, err
 	})
 }
 
@@ -270,4 +274,66 @@ func sweepLarge(ctx context.Context, w *world) ([]Figure, error) {
 	}
 	what := fmt.Sprintf("sweep of %d stale logs in a table of %d rows (%.1f ms), by that of %d (%.1f ms)", stale, large, 1000*after, small, 1000*before)
 	return []Figure{{Line: "sweep-large", What: what, Value: after / before, Unit: "×", Target: 1.3, Most: true}}, nil
+}
+
+// pruneUnderLoad measures what is left of the speed while old ledger events are deleted.
+func pruneUnderLoad(ctx context.Context, w *world) ([]Figure, error) {
+	n, old := w.scale(100_000, 20_000), w.scale(1_000_000, 200_000)
+	if _, err := w.start(ctx, "--events=off"); err != nil {
+		return nil, err
+	}
+	if err := w.exec(ctx, `
+		INSERT INTO ledger_events (timestamp, event_type, entity_type, entity_id, metadata)
+		SELECT now() - interval '1 year', 'publish_reconciled', 'publish_log', gen_random_uuid()::text, $2::jsonb
+		  FROM generate_series(1, $1::int)`, old, reconciledMetadata); err != nil {
+		return nil, err
+	}
+	if _, err := w.confirm(ctx, 0, warmLogs); err != nil {
+		return nil, err
+	}
+	alone, err := w.confirm(ctx, warmLogs, n)
+	if err != nil {
+		return nil, err
+	}
+	prune := exec.CommandContext(ctx, w.cfg.Program, "prune", "--database-url="+w.database, "--ledger-retention=30d")
+	began := time.Now()
+	if err := prune.Start(); err != nil {
+		return nil, err
+	}
+	beside, err := w.confirm(ctx, warmLogs+n, n)
+	if err != nil {
+		return nil, err
+	}
+	pruned := time.Since(began)
+	_ = prune.Process.Signal(syscall.SIGINT)
+	_ = prune.Wait() // it was stopped
+	var left int
+	if err := w.db.QueryRow(ctx, `SELECT count(*) FROM ledger_events WHERE timestamp < now() - interval '30 days'`).Scan(&left); err != nil {
+		return nil, err
+	}
+	if left == 0 {
+		return nil, errors.New("all was deleted before the end")
+	}
+	what := fmt.Sprintf("speed while old events are deleted (%.0f/s), by that without", float64(old-left)/pruned.Seconds())
+	return []Figure{{Line: "prune", What: what, Value: alone.Seconds() / beside.Seconds(), Unit: "×", Target: 0.9}}, nil
+}
+
+// clusterOfThree measures the backlog where three NATS servers keep each stream, all on this machine.
+func clusterOfThree(ctx context.Context, w *world) ([]Figure, error) {
+	cluster, err := streamstest.StartCluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer cluster.Stop()
+	w.nc.Close()
+	w.natsURL = cluster.URL()
+	if err := w.connect(ctx, 3); err != nil {
+		return nil, fmt.Errorf("connect to the cluster: %w", err)
+	}
+	figure, err := w.backlog(ctx, "cluster", "backlog of webhooks → success, streams on three servers of one machine", 0, "--events=off", "--stream-replicas=3")
+	for _, s := range w.services { // before the servers go
+		err = errors.Join(err, s.stop())
+	}
+	w.js = nil // its streams go with them
+	return []Figure{figure}, err
 }

@@ -1,0 +1,105 @@
+package repo
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/pressly/goose/v3"
+)
+
+// indexMigrations make the indexes, by version. Tables may be the publishers' own, large and in use, and partitioned.
+func indexMigrations() []*goose.Migration {
+	return []*goose.Migration{
+		migration(2,
+			// The sweep's order: its cost follows the number of due logs, never the size of the table.
+			index{"publish_logs_open_idx", "publish_logs", "(updated_at, id) WHERE status IN ('processing', 'retry')"},
+			// A webhook names a post, not a log.
+			index{"publish_logs_post_idx", "publish_logs", "(platform, external_post_id)"},
+			// The history of one log.
+			index{"ledger_events_entity_idx", "ledger_events", "(entity_type, entity_id)"},
+		),
+		migration(4,
+			listedColumns{},
+			// The order of lists, read backwards. In a publishers' own table created_at may be null: such a log is
+			// listed too, last.
+			index{"publish_logs_created_idx", "publish_logs", "(coalesce(created_at, '-infinity'), id)"},
+		),
+		migration(6,
+			// What is old enough to be deleted.
+			index{"ledger_events_timestamp_idx", "ledger_events", "(timestamp)"},
+		),
+	}
+}
+
+type step interface {
+	do(ctx context.Context, db *sql.DB) error
+}
+
+// migration is not one transaction: a concurrent build can't be in one.
+func migration(version int64, steps ...step) *goose.Migration {
+	return goose.NewGoMigration(version, &goose.GoFunc{RunDB: func(ctx context.Context, db *sql.DB) error {
+		for _, step := range steps {
+			if err := step.do(ctx, db); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, nil)
+}
+
+type index struct{ name, table, definition string }
+
+const (
+	isPartitionedSQL = `SELECT relkind = 'p' FROM pg_class WHERE oid = $1::text::regclass`
+	// A concurrent build that was interrupted is left behind invalid, and would count as existing. Of a partitioned table
+	// an index is invalid until every partition has it.
+	isBrokenSQL = `
+SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                WHERE NOT i.indisvalid AND i.indrelid = $1::text::regclass AND c.relname = $2)`
+)
+
+// do builds the index concurrently, so that the table can be written meanwhile. Postgres can't do that for a partitioned
+// table: its administrator may make the index beforehand, partition by partition, and else it is built at once.
+func (i index) do(ctx context.Context, db *sql.DB) error {
+	var partitioned, broken bool
+	if err := db.QueryRowContext(ctx, isPartitionedSQL, i.table).Scan(&partitioned); err != nil {
+		return fmt.Errorf("look at table %s: %w", i.table, err)
+	}
+	if err := db.QueryRowContext(ctx, isBrokenSQL, i.table, i.name).Scan(&broken); err != nil {
+		return fmt.Errorf("look for index %s: %w", i.name, err)
+	}
+	if broken {
+		if _, err := db.ExecContext(ctx, `DROP INDEX `+i.name); err != nil {
+			return fmt.Errorf("drop the broken index %s: %w", i.name, err)
+		}
+	}
+	concurrently := `CONCURRENTLY`
+	if partitioned {
+		concurrently = ``
+	}
+	if _, err := db.ExecContext(ctx, fmt.Sprintf(`CREATE INDEX %s IF NOT EXISTS %s ON %s %s`, concurrently, i.name, i.table, i.definition)); err != nil {
+		return fmt.Errorf("create index %s: %w", i.name, err)
+	}
+	return nil
+}
+
+// listedColumns are two of the publishers' that lists read, and order by.
+type listedColumns struct{}
+
+const wrongColumnsSQL = `
+SELECT coalesce(string_agg(format('publish_logs.%s is %s, must be timestamp with time zone', attname, format_type(atttypid, NULL)), '; ' ORDER BY attname), '')
+  FROM pg_attribute
+ WHERE attrelid = 'publish_logs'::regclass AND attname IN ('created_at', 'requested_at') AND NOT attisdropped
+   AND format_type(atttypid, NULL) NOT IN ('timestamp with time zone', 'timestamp without time zone')`
+
+func (listedColumns) do(ctx context.Context, db *sql.DB) error {
+	var wrong string
+	if err := db.QueryRowContext(ctx, wrongColumnsSQL).Scan(&wrong); err != nil {
+		return err
+	}
+	if wrong != "" {
+		return fmt.Errorf("existing tables do not fit: %s", wrong)
+	}
+	return nil
+}
