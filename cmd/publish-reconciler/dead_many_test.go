@@ -64,7 +64,7 @@ func TestDeadReplayTogether(t *testing.T) {
 func TestDeadStopped(t *testing.T) {
 	t.Parallel()
 	g := newGraveyard(t)
-	const n = 6000 // more than are replayed before it hears of it
+	const n = 2500 // more than are replayed before it hears of it
 	for range n {
 		if _, err := g.js.PublishMsgAsync(&nats.Msg{Subject: "publish.dead.check", Header: nats.Header{streams.HeaderDeadSubject: {"publish.check.x"}}}, jetstream.WithStallWait(soon)); err != nil {
 			t.Fatal(err)

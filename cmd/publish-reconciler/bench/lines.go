@@ -111,7 +111,7 @@ func checks(ctx context.Context, w *world) ([]Figure, error) {
 		if err := w.settled(ctx); err != nil {
 			return 0, err
 		}
-		at := time.Now().Add(time.Second + time.Duration(n)*30*time.Microsecond) // once they are stored
+		at := time.Now().Add(2*time.Second + time.Duration(n)*60*time.Microsecond) // once they are stored
 		patience := time.Duration(0)
 		if err := w.publish(n, func(i int) *nats.Msg {
 			return streams.CheckSchedule(streams.Check{LogID: uuid.MustParse(ids[i]), Timeout: &patience}, at)
