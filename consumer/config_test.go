@@ -20,10 +20,10 @@ func TestConfig(t *testing.T) {
 		"all at their limits": {cfg: consumer.Config{
 			BatchSize: streams.MaxAckPending / 4, SweepInterval: time.Second, SweepMin: time.Second, StoreTimeout: streams.AckWait/2 - 1,
 		}},
-		"a batch of less than one": {consumer.Config{BatchSize: -1}, []string{"batch size is -1: it must be from 1 to 1000"}},
+		"a batch of less than one": {consumer.Config{BatchSize: -1}, []string{"batch size is -1: it must be from 1 to 2000"}},
 		"two batches exceed what may be in hand": {
 			consumer.Config{BatchSize: streams.MaxAckPending/4 + 1},
-			[]string{"batch size is 1001: it must be from 1 to 1000"},
+			[]string{"batch size is 2001: it must be from 1 to 2000"},
 		},
 		"sweeps without a pause": {
 			consumer.Config{SweepInterval: 999 * time.Millisecond},
@@ -41,7 +41,7 @@ func TestConfig(t *testing.T) {
 		"all at once": {
 			consumer.Config{BatchSize: 5000, SweepInterval: -1, DrainTimeout: -1, StoreTimeout: time.Hour},
 			[]string{
-				"batch size is 5000: it must be from 1 to 1000",
+				"batch size is 5000: it must be from 1 to 2000",
 				"sweep interval is -1ns: it must be at least 1s",
 				"drain timeout is -1ns: it must not be negative",
 				"store timeout is 1h0m0s: twice that must be less than the ack wait of 30s, or messages come back while in hand",

@@ -82,16 +82,19 @@ func (s *Scheduler) schedulePrune(ctx context.Context, after time.Duration) erro
 // ensurePrune makes sure that a prune is pending. One that is under way schedules the next itself.
 func (s *Scheduler) ensurePrune(ctx context.Context) error {
 	stream, err := s.js.Stream(ctx, streams.StreamChecks)
-	if err == nil {
-		_, err = stream.GetLastMsgForSubject(ctx, streams.SubjectSchedulePrune)
-	}
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return s.schedulePrune(ctx, pruneInterval)
-	}
 	if err != nil {
 		return fmt.Errorf("look for the pending prune: %w", err)
 	}
-	return nil
+	pending, err := stream.GetLastMsgForSubject(ctx, streams.SubjectSchedulePrune)
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("look for the pending prune: %w", err)
+	}
+	if err == nil {
+		if at, ok := streams.ScheduledAt(pending.Header); ok && !at.After(s.now().Add(pruneInterval)) {
+			return nil
+		}
+	}
+	return s.schedulePrune(ctx, pruneInterval)
 }
 
 // NextSweep is when the next sweep comes by itself, and why then. Its zero value: none is pending.

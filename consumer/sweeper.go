@@ -14,12 +14,12 @@ import (
 // sweep is a message of publish.sweep. The consumer hands out one at a time over all replicas, so nobody has to be
 // elected.
 func (c *Consumer) sweep(msgs []jetstream.Msg) job {
-	return job{do: func(stopping, working context.Context) error {
+	return job{keys: map[any]bool{streams.SubjectSweep: true}, do: func(stopping, working context.Context) error {
 		for _, msg := range msgs {
 			request, err := streams.DecodeSweep(msg.Data())
 			switch {
 			case streams.IsPrune(msg.Headers()):
-				err = c.prune(stopping, working)
+				err = c.prune(stopping, working, msg)
 			case err != nil:
 				c.settle(working, msg, streams.KindSweep, undecodable(err))
 				continue
@@ -81,16 +81,19 @@ const (
 	// pruneInterval is how long after a prune the next one comes.
 	pruneInterval = 24 * time.Hour
 	// pruneWithin is how long a prune may take, since sweeps wait for it; then it goes on after pruneAgain.
-	pruneWithin = 10 * time.Second
-	pruneAgain  = time.Minute
+	pruneWithin = 5 * time.Second
+	pruneAgain  = 5 * time.Second
 	// pruneRetry is how long after one that failed the next one comes. It is not redelivered: sweeps would wait for it.
 	pruneRetry = time.Hour
 )
 
 // prune deletes old rows, for a while, and schedules the next time.
-func (c *Consumer) prune(stopping, working context.Context) error {
+func (c *Consumer) prune(stopping, working context.Context, msg jetstream.Msg) error {
 	start := time.Now()
-	result, err := c.reconciler.Prune(working, reconciler.PruneRequest{LedgerRetention: c.cfg.LedgerRetention, Within: pruneWithin, Stop: stopping.Done()})
+	result, err := c.reconciler.Prune(working, reconciler.PruneRequest{
+		LedgerRetention: c.cfg.LedgerRetention, Within: pruneWithin, Stop: stopping.Done(),
+		Progress: func(reconciler.PruneResult) { _ = msg.InProgress() }, // where this is lost, another replica may prune too, which is safe
+	})
 	after := pruneInterval
 	switch {
 	case err != nil:

@@ -67,7 +67,7 @@ func (w *worker) consume(stopping, working context.Context) error {
 	err := w.feed(stopping, working, pull, flight)
 	w.handBack(working, pull.rest())
 	err = cmp.Or(flight.land(), err)
-	if w.c.gate.closed() || errors.Is(err, errStopped) {
+	if w.c.gate.closed() || errors.Is(err, errAway) || errors.Is(err, errStopped) {
 		return nil
 	}
 	return err
@@ -101,11 +101,17 @@ func (w *worker) do(stopping, working context.Context, j job) error {
 	err := j.do(stopping, working)
 	if err != nil {
 		w.c.gate.check(working, err)
+		if w.c.gate.closed() { // it may be open again before anybody looks
+			err = errAway
+		}
 		return err
 	}
 	w.works(working)
 	return nil
 }
+
+// errAway is a batch's error when the store is away, which the gate has told.
+var errAway = errors.New("the store is away")
 
 func (w *worker) works(ctx context.Context) {
 	w.report(ctx, nil)

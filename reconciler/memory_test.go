@@ -239,7 +239,12 @@ func (m *memory) ParkedLogs(_ context.Context, after uuid.UUID, limit int) (logs
 	if err := m.outage(); err != nil {
 		return nil, uuid.Nil, err
 	}
-	for _, id := range m.parkedBeyond(after, limit) {
+	ids := slices.SortedFunc(maps.Keys(m.parked), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	for _, id := range ids {
+		if bytes.Compare(id[:], after[:]) <= 0 || limit == 0 {
+			continue
+		}
+		limit--
 		last = id
 		for _, log := range m.named(Keys{Posts: []Post{m.parked[id].Post}}) {
 			if !slices.Contains(logs, log) {
@@ -248,13 +253,6 @@ func (m *memory) ParkedLogs(_ context.Context, after uuid.UUID, limit int) (logs
 		}
 	}
 	return logs, last, nil
-}
-
-// parkedBeyond are the next ids of what is parked, in order.
-func (m *memory) parkedBeyond(after uuid.UUID, limit int) []uuid.UUID {
-	ids := slices.SortedFunc(maps.Keys(m.parked), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	ids = slices.DeleteFunc(ids, func(id uuid.UUID) bool { return bytes.Compare(id[:], after[:]) <= 0 })
-	return ids[:min(limit, len(ids))]
 }
 
 // Platforms knows none of them before it was told.
@@ -293,27 +291,26 @@ func (m *memory) sign(sign Sign) {
 }
 
 // PruneLedger has but a number of events that are old.
-func (m *memory) PruneLedger(_ context.Context, from, before time.Time, limit int) (deleted int, next time.Time, err error) {
+func (m *memory) PruneLedger(_ context.Context, _ time.Time, limit int) (deleted int, err error) {
 	if err := m.outage(); err != nil {
-		return 0, from, err
+		return 0, err
 	}
 	deleted = min(limit, m.oldEvents)
 	m.oldEvents -= deleted
-	return deleted, before, nil
+	return deleted, nil
 }
 
-func (m *memory) PruneParked(_ context.Context, after uuid.UUID, before time.Time, limit int) (deleted int, last uuid.UUID, err error) {
+func (m *memory) PruneParked(_ context.Context, before time.Time, limit int) (deleted int, err error) {
 	if err := m.outage(); err != nil {
-		return 0, after, err
+		return 0, err
 	}
-	for _, id := range m.parkedBeyond(after, limit) {
-		last = id
-		if m.parked[id].ReceivedAt.Before(before) {
+	for id, webhook := range m.parked {
+		if webhook.ReceivedAt.Before(before) && deleted < limit {
 			delete(m.parked, id)
 			deleted++
 		}
 	}
-	return deleted, last, nil
+	return deleted, nil
 }
 
 func (m *memory) ScheduleChecks(_ context.Context, checks []Recheck) error {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 const (
@@ -14,8 +12,10 @@ const (
 	ParkedRetention = 7 * 24 * time.Hour
 	// prunePage is how many rows one transaction of a prune takes.
 	prunePage = 1000
-	// prunePause is how many times as long as its transaction took a prune pauses then, for others to have the database.
-	prunePause = 9
+	// prunePause is how many times as long as its transaction took a prune pauses then, for others to have the database;
+	// but not longer than maxPrunePause.
+	prunePause    = 9
+	maxPrunePause = time.Second
 )
 
 // PruneRequest asks for old rows to be deleted.
@@ -49,10 +49,14 @@ func (r *Reconciler) Prune(ctx context.Context, request PruneRequest) (result Pr
 	if err != nil {
 		return result, fmt.Errorf("prune: %w", err)
 	}
-	p := pruner{request, r.store, now, stopwatch(), &result}
-	err = p.parked(ctx)
+	p := pruner{request, stopwatch(), &result}
+	err = p.all(ctx, &result.ParkedWebhooks, func() (int, error) {
+		return r.store.PruneParked(ctx, now.Add(-ParkedRetention), prunePage)
+	})
 	if err == nil && request.LedgerRetention > 0 {
-		err = p.ledger(ctx)
+		err = p.all(ctx, &result.LedgerEvents, func() (int, error) {
+			return r.store.PruneLedger(ctx, now.Add(-request.LedgerRetention), prunePage)
+		})
 	}
 	if errors.Is(err, errPruneIsOver) {
 		result.More = true
@@ -66,8 +70,6 @@ func (r *Reconciler) Prune(ctx context.Context, request PruneRequest) (result Pr
 
 type pruner struct {
 	PruneRequest
-	store  Store
-	now    time.Time // the database's
 	took   func() time.Duration
 	result *PruneResult
 }
@@ -78,58 +80,35 @@ func stopwatch() func() time.Duration {
 	return func() time.Duration { return time.Since(start) } //nolint:forbidigo // see above
 }
 
-// page does one, tells of it, and pauses.
-func (p pruner) page(ctx context.Context, do func() error) error {
-	select {
-	case <-p.Stop:
-		return errPruneIsOver
-	default:
-		if p.Within > 0 && p.took() > p.Within {
+// all deletes page after page, and counts.
+func (p pruner) all(ctx context.Context, count *int, page func() (deleted int, err error)) error {
+	for {
+		select {
+		case <-p.Stop:
 			return errPruneIsOver
+		default:
+			if p.Within > 0 && p.took() > p.Within {
+				return errPruneIsOver
+			}
 		}
-	}
-	took := stopwatch()
-	if err := do(); err != nil {
-		return err
-	}
-	if p.Progress != nil {
-		p.Progress(*p.result)
-	}
-	select {
-	case <-time.After(prunePause * took()):
-		return nil
-	case <-p.Stop:
-		return errPruneIsOver
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (p pruner) parked(ctx context.Context) error {
-	for after := (uuid.UUID{}); ; {
-		err := p.page(ctx, func() error {
-			deleted, last, err := p.store.PruneParked(ctx, after, p.now.Add(-ParkedRetention), prunePage)
-			p.result.ParkedWebhooks += deleted
-			after = last
-			return err
-		})
-		if err != nil || after == uuid.Nil {
-			return err
-		}
-	}
-}
-
-func (p pruner) ledger(ctx context.Context) error {
-	for from, done := (time.Time{}), false; !done; {
-		err := p.page(ctx, func() error {
-			deleted, next, err := p.store.PruneLedger(ctx, from, p.now.Add(-p.LedgerRetention), prunePage)
-			p.result.LedgerEvents += deleted
-			from, done = next, deleted < prunePage
-			return err
-		})
+		took := stopwatch()
+		deleted, err := page()
 		if err != nil {
 			return err
 		}
+		*count += deleted
+		if p.Progress != nil {
+			p.Progress(*p.result)
+		}
+		if deleted < prunePage {
+			return nil
+		}
+		select {
+		case <-time.After(min(prunePause*took(), maxPrunePause)):
+		case <-p.Stop:
+			return errPruneIsOver
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	return nil
 }

@@ -29,11 +29,10 @@ type Store interface {
 	// ParkedLogs looks at limit parked webhooks in the order of their ids, from beyond after, and returns
 	// the logs of their posts. Last is the last webhook looked at; uuid.Nil when there was none.
 	ParkedLogs(ctx context.Context, after uuid.UUID, limit int) (logs []uuid.UUID, last uuid.UUID, err error)
-	// PruneLedger deletes at most limit ledger events of logs that are of from or later and older than before, oldest
-	// first. Next is from where the next call goes on.
-	PruneLedger(ctx context.Context, from, before time.Time, limit int) (deleted int, next time.Time, err error)
-	// PruneParked looks at limit parked webhooks as ParkedLogs does, and deletes those that came before a time.
-	PruneParked(ctx context.Context, after uuid.UUID, before time.Time, limit int) (deleted int, last uuid.UUID, err error)
+	// PruneLedger deletes at most limit ledger events of logs that are older than before, oldest first.
+	PruneLedger(ctx context.Context, before time.Time, limit int) (deleted int, err error)
+	// PruneParked deletes at most limit parked webhooks that came before a time, oldest first.
+	PruneParked(ctx context.Context, before time.Time, limit int) (deleted int, err error)
 	// Platforms locks what is known of the platforms, hands it to decide in the order of their names, and
 	// writes what decide returns, all in one transaction. Decide sees what fell due within the window.
 	Platforms(ctx context.Context, platforms []string, window time.Duration, decide func([]Platform, time.Time) []HoldChange) error

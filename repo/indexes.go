@@ -26,8 +26,9 @@ func indexMigrations() []*goose.Migration {
 			index{"publish_logs_created_idx", "publish_logs", "(coalesce(created_at, '-infinity'), id)"},
 		),
 		migration(6,
-			// What is old enough to be deleted.
-			index{"ledger_events_timestamp_idx", "ledger_events", "(timestamp)"},
+			// What is old enough to be deleted. Others' events in the ledger cost nothing.
+			index{"ledger_events_timestamp_idx", "ledger_events", "(timestamp) WHERE entity_type = 'publish_log'"},
+			index{"parked_webhooks_received_idx", "parked_webhooks", "(received_at)"},
 		),
 	}
 }
@@ -52,31 +53,34 @@ type index struct{ name, table, definition string }
 
 const (
 	isPartitionedSQL = `SELECT relkind = 'p' FROM pg_class WHERE oid = $1::text::regclass`
-	// A concurrent build that was interrupted is left behind invalid, and would count as existing. Of a partitioned table
-	// an index is invalid until every partition has it.
-	isBrokenSQL = `
-SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-                WHERE NOT i.indisvalid AND i.indrelid = $1::text::regclass AND c.relname = $2)`
+	// brokenSQL is an index that was not finished, as SQL names it, or empty.
+	brokenSQL = `
+SELECT coalesce((SELECT i.indexrelid::regclass::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+                  WHERE NOT i.indisvalid AND i.indrelid = $1::text::regclass AND c.relname = $2), '')`
 )
 
-// do builds the index concurrently, so that the table can be written meanwhile. Postgres can't do that for a partitioned
-// table: its administrator may make the index beforehand, partition by partition, and else it is built at once.
+// do builds the index concurrently, so that the table can be written meanwhile. One that was interrupted is left behind
+// invalid, would count as existing, and is made anew. Postgres can't build concurrently for a partitioned table: its
+// administrator may make the index beforehand, partition by partition, and else it is built at once.
 func (i index) do(ctx context.Context, db *sql.DB) error {
-	var partitioned, broken bool
+	var partitioned bool
+	var broken string
 	if err := db.QueryRowContext(ctx, isPartitionedSQL, i.table).Scan(&partitioned); err != nil {
 		return fmt.Errorf("look at table %s: %w", i.table, err)
 	}
-	if err := db.QueryRowContext(ctx, isBrokenSQL, i.table, i.name).Scan(&broken); err != nil {
+	if err := db.QueryRowContext(ctx, brokenSQL, i.table, i.name).Scan(&broken); err != nil {
 		return fmt.Errorf("look for index %s: %w", i.name, err)
 	}
-	if broken {
-		if _, err := db.ExecContext(ctx, `DROP INDEX `+i.name); err != nil {
-			return fmt.Errorf("drop the broken index %s: %w", i.name, err)
-		}
-	}
 	concurrently := `CONCURRENTLY`
-	if partitioned {
+	switch {
+	case partitioned && broken != "":
+		return fmt.Errorf("index %s of the partitioned table %s is not on all partitions yet: make it there too and attach it (ALTER INDEX %[1]s ATTACH PARTITION …)", broken, i.table)
+	case partitioned:
 		concurrently = ``
+	case broken != "":
+		if _, err := db.ExecContext(ctx, `DROP INDEX `+broken); err != nil {
+			return fmt.Errorf("drop the broken index %s: %w", broken, err)
+		}
 	}
 	if _, err := db.ExecContext(ctx, fmt.Sprintf(`CREATE INDEX %s IF NOT EXISTS %s ON %s %s`, concurrently, i.name, i.table, i.definition)); err != nil {
 		return fmt.Errorf("create index %s: %w", i.name, err)

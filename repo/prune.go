@@ -3,53 +3,53 @@ package repo
 import (
 	"context"
 	"time"
-
-	"github.com/google/uuid"
 )
 
-// pruneLedgerSQL goes by ledger_events_timestamp_idx. Others may keep events of their own in the table: they are left.
-// The ids are an array whose length the planner can't see: a join might be planned as a hash of the whole ledger.
+// pruneLedgerSQL goes by ledger_events_timestamp_idx, which has the events of logs alone: others may keep events of their own
+// in the table. The ids are an array whose length the planner can't see: a join might be planned as a hash of the whole
+// ledger. The times let it leave out partitions.
 const pruneLedgerSQL = `
 WITH old AS (
-    SELECT id, timestamp FROM ledger_events
-     WHERE timestamp >= $1 AND timestamp < $2 AND entity_type = 'publish_log'
+    SELECT id FROM ledger_events
+     WHERE timestamp < $1 AND entity_type = 'publish_log'
      ORDER BY timestamp
-     LIMIT $3
+     LIMIT $2
+       FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM ledger_events WHERE id = ANY (ARRAY(SELECT id FROM old))
+    DELETE FROM ledger_events
+     WHERE id = ANY (ARRAY(SELECT id FROM old)) AND timestamp < $1 AND entity_type = 'publish_log'
+    RETURNING id
 )
-SELECT count(*), coalesce(max(timestamp), $2) FROM old`
+SELECT count(*) FROM gone`
 
 // PruneLedger deletes events of logs that are older than before, oldest first, at most limit of them in one transaction.
-// From is the time from which on it looks; next is that of the call after this one.
-func (s *Store) PruneLedger(ctx context.Context, from, before time.Time, limit int) (deleted int, next time.Time, err error) {
-	ctx, cancel := s.limit(ctx, "delete old ledger events")
-	defer cancel()
-	if err := s.pool.QueryRow(ctx, pruneLedgerSQL, from, before, limit).Scan(&deleted, &next); err != nil {
-		return 0, from, translate(ctx, err)
-	}
-	return deleted, next, nil
+func (s *Store) PruneLedger(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
+	return s.prune(ctx, "delete old ledger events", pruneLedgerSQL, before, limit)
 }
 
+// pruneParkedSQL leaves alone what a transaction is just handing to its log.
 const pruneParkedSQL = `
-WITH page AS (
-    SELECT id, received_at FROM parked_webhooks WHERE id > $1 ORDER BY id LIMIT $3
+WITH old AS (
+    SELECT id FROM parked_webhooks
+     WHERE received_at < $1
+     ORDER BY received_at
+     LIMIT $2
+       FOR UPDATE SKIP LOCKED
 ), gone AS (
-    DELETE FROM parked_webhooks p USING page WHERE p.id = page.id AND page.received_at < $2 RETURNING p.id
+    DELETE FROM parked_webhooks WHERE id = ANY (ARRAY(SELECT id FROM old)) RETURNING id
 )
-SELECT (SELECT count(*) FROM gone), (SELECT id FROM page ORDER BY id DESC LIMIT 1)`
+SELECT count(*) FROM gone`
 
-// PruneParked looks at limit parked webhooks in the order of their ids, from beyond after, and deletes those that came
-// before a time. Last is the last one looked at; uuid.Nil when there was none.
-func (s *Store) PruneParked(ctx context.Context, after uuid.UUID, before time.Time, limit int) (deleted int, last uuid.UUID, err error) {
-	ctx, cancel := s.limit(ctx, "delete old parked webhooks")
+// PruneParked deletes parked webhooks that came before a time, oldest first, at most limit of them in one transaction.
+func (s *Store) PruneParked(ctx context.Context, before time.Time, limit int) (deleted int, err error) {
+	return s.prune(ctx, "delete old parked webhooks", pruneParkedSQL, before, limit)
+}
+
+func (s *Store) prune(ctx context.Context, what, sql string, before time.Time, limit int) (deleted int, err error) {
+	ctx, cancel := s.limit(ctx, what)
 	defer cancel()
-	var found *uuid.UUID
-	if err := s.pool.QueryRow(ctx, pruneParkedSQL, after, before, limit).Scan(&deleted, &found); err != nil {
-		return 0, after, translate(ctx, err)
+	if err := s.pool.QueryRow(ctx, sql, before, limit).Scan(&deleted); err != nil {
+		return 0, translate(ctx, err)
 	}
-	if found == nil {
-		return deleted, uuid.Nil, nil
-	}
-	return deleted, *found, nil
+	return deleted, nil
 }

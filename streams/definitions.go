@@ -11,9 +11,9 @@ const (
 	// the longest a batch can take (two batches in hand, each with the store's time limit).
 	AckWait = 30 * time.Second
 
-	// MaxAckPending bounds the messages of one consumer in hand over all replicas together: room for two
-	// replicas with four batches of 500 each, and for eight that have one each.
-	MaxAckPending = 4000
+	// MaxAckPending bounds the messages of one consumer in hand over all replicas together: room for four
+	// replicas with four batches of 500 each.
+	MaxAckPending = 8000
 )
 
 // Streams returns the definitions of the streams, kept on replicas servers each (1 or 3).

@@ -231,7 +231,7 @@ func TestEnsureRaises(t *testing.T) {
 		},
 		"max ack pending": {
 			changedConsumer(streams.StreamWebhooks, "webhooks", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 10 }),
-			"consumer webhooks of stream PUBLISH_WEBHOOKS: max_ack_pending is 10, must be at least 4000",
+			"consumer webhooks of stream PUBLISH_WEBHOOKS: max_ack_pending is 10, must be at least 8000",
 		},
 		"two sweeps at a time": {
 			changedConsumer(streams.StreamChecks, "sweeper", func(c *jetstream.ConsumerConfig) { c.MaxAckPending = 2 }),

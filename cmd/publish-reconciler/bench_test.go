@@ -39,6 +39,6 @@ func TestBenchRefuses(t *testing.T) {
 	t.Parallel()
 	p := begin(t, "bench", "--only=webhooks,speed", "--runs=0")
 	p.exits(exitUsage, soon)
-	p.says(`--only is "webhooks,speed": it must be some of webhooks, events, checks, final, sweep, sweep-large, latency, load, process, prune, cluster, separated by commas`)
+	p.says(`--only is "webhooks,speed": it must be some of webhooks, checks, final, sweep, sweep-large, latency, load, process, prune, cluster, separated by commas`)
 	p.says(`--runs is "0": it must be a whole number from 1 to 100`)
 }

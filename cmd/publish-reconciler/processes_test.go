@@ -118,7 +118,7 @@ func TestAReplicaThatHangs(t *testing.T) {
 	before := l.history(log)
 
 	hanging.signal(syscall.SIGCONT)
-	eventually(t, "it has come back", func() bool { return len(hanging.lines("consumer is stuck")) == 1 })
+	eventually(t, "it has come back", func() bool { return len(hanging.lines("consumer is stuck"))+len(hanging.lines("fetching stopped")) > 0 })
 	eventually(t, "it is ready again", func() bool { status, _ := readiness(t, hangingURL); return status == http.StatusOK })
 	other.signal(syscall.SIGTERM)
 	other.exits(exitOK, soon)

@@ -15,7 +15,7 @@ func TestPrune(t *testing.T) {
 	prune("--ledger-retention=10d").looks("5 ledger events and 1 parked webhooks deleted")
 	prune("--ledger-retention=10d").looks("0 ledger events and 0 parked webhooks deleted")
 	prune().looks("0 ledger events and 0 parked webhooks deleted") // the ledger stays as it is
-	prune("--ledger-retention=60h", "--json").looks(`{"ledger_events":7,"parked_webhooks":0,"more":false}`)
+	prune("--ledger-retention=7d", "--json").looks(`{"ledger_events":3,"parked_webhooks":0,"more":false}`)
 	w.exec(`DROP TABLE publish_reconciler_migrations`)
 	p := begin(t, "prune", "--database-url="+w.database)
 	p.exits(exitFailure, soon)

@@ -125,8 +125,8 @@ const (
 	minProbeTimeout = 10 * time.Millisecond
 	maxProbeTimeout = 5 * time.Second
 	minHold         = time.Minute
-	// The history of a log is looked at while it is open, and its late webhook may come days later.
-	minRetention = time.Hour
+	// As long as the stream keeps webhooks: until then one may come that the ledger has told of.
+	minRetention = 7 * 24 * time.Hour
 	maxRetention = 100 * 365 * 24 * time.Hour
 )
 
@@ -256,7 +256,7 @@ func (s ledgerSettings) read(f *faults) time.Duration {
 		retention, notDuration = time.Duration(n)*day, nil
 	}
 	if notDuration != nil || retention < minRetention || retention > maxRetention {
-		f.add("ledger-retention", "LEDGER_RETENTION", s.LedgerRetention, fmt.Sprintf("off, or a time such as 90d or 2160h, from %s to %dd", short(minRetention), maxRetention/day))
+		f.add("ledger-retention", "LEDGER_RETENTION", s.LedgerRetention, fmt.Sprintf("off, or a time such as 90d or 2160h, from %dd to %dd", minRetention/day, maxRetention/day))
 		return 0
 	}
 	return retention

@@ -109,9 +109,9 @@ func allSettings(t *testing.T) []setting {
 		},
 		{
 			"ledger-retention", "LEDGER_RETENTION", func(c config) any { return c.ledgerRetention }, time.Duration(0),
-			map[string]any{"off": time.Duration(0), "90d": 90 * 24 * time.Hour, "1h": time.Hour, "36500d": 36500 * 24 * time.Hour},
-			[]string{"0", "59m", "0d", "-1d", "36501d", "90", "1.5d", "on", "99999999999999999999d"},
-			"off, or a time such as 90d or 2160h, from 1h to 36500d",
+			map[string]any{"off": time.Duration(0), "90d": 90 * 24 * time.Hour, "168h": 7 * 24 * time.Hour, "36500d": 36500 * 24 * time.Hour},
+			[]string{"0", "167h", "6d", "0d", "-1d", "36501d", "90", "1.5d", "on", "99999999999999999999d"},
+			"off, or a time such as 90d or 2160h, from 7d to 36500d",
 		},
 		{
 			"sweep-interval", "SWEEP_INTERVAL", func(c config) any { return c.sweepInterval }, time.Minute,

@@ -50,10 +50,15 @@ type Figure struct {
 	Limits []Limit `json:"limits,omitempty"`
 }
 
-// Met tells whether the target is met.
+// Met tells whether the target is met, and those beside the limits.
 func (f Figure) Met() bool {
 	if f.Most && f.Target > 0 {
 		return f.Value <= f.Target
+	}
+	for _, limit := range f.Limits {
+		if !limit.Met() {
+			return false
+		}
 	}
 	return f.Value >= f.Target
 }
@@ -62,9 +67,13 @@ func (f Figure) Met() bool {
 type Limit struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
-	// Ratio is the figure's value by this one.
-	Ratio float64 `json:"ratio"`
+	// Ratio is the figure's value by this one, Target what that must be at least; zero: there is none.
+	Ratio  float64 `json:"ratio"`
+	Target float64 `json:"target,omitempty"`
 }
+
+// Met tells whether the ratio is as it must be.
+func (l Limit) Met() bool { return l.Ratio >= l.Target }
 
 // line measures one thing, once. It returns its figures with a single value each.
 type line struct {
@@ -75,7 +84,6 @@ type line struct {
 func lines() []line {
 	return []line{
 		{"webhooks", webhooks},
-		{"events", webhooksWithEvents},
 		{"checks", checks},
 		{"final", finalChecks},
 		{"sweep", sweep},
@@ -112,15 +120,19 @@ func Run(ctx context.Context, cfg Config) (figures []Figure, err error) {
 		for run := range cfg.Runs {
 			runs++
 			cfg.Progress(fmt.Sprintf("%s, run %d of %d", l.name, run+1, cfg.Runs))
-			once, err := servers.in(ctx, cfg, runs, l)
-			if err != nil {
-				return figures, fmt.Errorf("%s: %w", l.name, err)
+			once, failed := servers.in(ctx, cfg, runs, l)
+			if failed != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %w", l.name, failed))
+				break // the other lines are worth knowing all the same
 			}
 			all = merge(all, once)
 		}
 		figures = append(figures, all...)
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return figures, nil
+	return figures, err
 }
 
 // merge adds the values of one run to those before.

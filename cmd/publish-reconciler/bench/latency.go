@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 func latency(ctx context.Context, w *world) ([]Figure, error) {
-	took, err := w.latencies(ctx, 200, w.scale(30, 5))
+	took, err := w.latencies(ctx, 200, w.scale(30, 4))
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +27,7 @@ func latency(ctx context.Context, w *world) ([]Figure, error) {
 }
 
 func latencyUnderLoad(ctx context.Context, w *world) ([]Figure, error) {
-	took, err := w.latencies(ctx, 5000, w.scale(20, 5))
+	took, err := w.latencies(ctx, 5000, w.scale(20, 3))
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +47,7 @@ func (w *world) latencies(ctx context.Context, rate, seconds int) ([]time.Durati
 	if _, err := w.start(ctx, "--events=off"); err != nil {
 		return nil, err
 	}
-	if _, err := w.confirm(ctx, 0, warmLogs); err != nil {
+	if _, err := w.confirm(ctx, warmLogs); err != nil {
 		return nil, err
 	}
 	if err := w.insert(ctx, warmLogs, n, "processing", 0); err != nil {
@@ -56,7 +57,7 @@ func (w *world) latencies(ctx context.Context, rate, seconds int) ([]time.Durati
 		return nil, err
 	}
 	var mu sync.Mutex
-	var took []time.Duration
+	took := make(map[uint64]time.Duration, n) // by sequence
 	var strange error
 	acks, err := w.nc.Subscribe("$JS.ACK.>", func(ack *nats.Msg) {
 		now := time.Now()
@@ -69,7 +70,7 @@ func (w *world) latencies(ctx context.Context, rate, seconds int) ([]time.Durati
 		case metadata.Consumer == streams.ConsumerWebhooks && string(ack.Data) != "+ACK":
 			strange = fmt.Errorf("webhook %d is not acknowledged but %s", metadata.Sequence.Stream, ack.Data)
 		case metadata.Consumer == streams.ConsumerWebhooks:
-			took = append(took, now.Sub(metadata.Timestamp))
+			took[metadata.Sequence.Stream] = now.Sub(metadata.Timestamp)
 		}
 	})
 	if err != nil {
@@ -89,7 +90,7 @@ func (w *world) latencies(ctx context.Context, rate, seconds int) ([]time.Durati
 	})
 	mu.Lock()
 	defer mu.Unlock()
-	return slices.Clone(took), errors.Join(err, w.ends(ctx, warmLogs+n, "success", "webhook_confirmed"))
+	return slices.Collect(maps.Values(took)), errors.Join(err, w.ends(ctx, warmLogs+n, "success", "webhook_confirmed"))
 }
 
 // paced publishes n webhooks evenly.
@@ -107,6 +108,9 @@ func (w *world) paced(ctx context.Context, rate, n int) error {
 		if _, err := w.js.PublishMsgAsync(webhook(warmLogs+i), jetstream.WithStallWait(time.Minute)); err != nil {
 			return err
 		}
+	}
+	if planned, took := time.Duration(n)*time.Second/time.Duration(rate), time.Since(began); took > planned+planned/20 {
+		return fmt.Errorf("%d webhooks took %s, which is less than %d/s: the machine is too slow for this line", n, took.Round(time.Millisecond), rate)
 	}
 	return nil
 }

@@ -25,16 +25,19 @@ import (
 type world struct {
 	*servers
 	cfg      Config
+	name     string // of the database
 	database string
 	natsURL  string
 	db       *pgxpool.Pool
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	services []*service
+	posts    int           // that have been used
+	told     time.Duration // see confirm
 }
 
 func (s *servers) world(ctx context.Context, cfg Config, name string) (_ *world, err error) {
-	w := &world{servers: s, cfg: cfg, natsURL: s.nats.URL()}
+	w := &world{servers: s, cfg: cfg, name: name, natsURL: s.nats.URL()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close(ctx))
@@ -83,7 +86,19 @@ func (w *world) close(ctx context.Context) (err error) {
 	}
 	if w.db != nil {
 		w.db.Close()
+		err = errors.Join(err, w.drop(ctx))
 	}
+	return err
+}
+
+// drop is for the lines that follow: autovacuum would look after what is left.
+func (w *world) drop(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, w.postgres.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // what counts is told by the statement
+	_, err = conn.Exec(ctx, `DROP DATABASE `+w.name+` WITH (FORCE)`)
 	return err
 }
 
@@ -237,14 +252,25 @@ func (s *service) stop() error {
 	}
 }
 
-// pause has a consumer deliver nothing until the function it returns is called.
-func (w *world) pause(ctx context.Context, stream, consumer string) (goOn func() error, err error) {
+// pause has a consumer deliver nothing until the function it returns is called, which returns once it delivers again.
+func (w *world) pause(ctx context.Context, stream, consumer string) (goOn func() (time.Time, error), err error) {
 	if _, err := w.js.PauseConsumer(ctx, stream, consumer, time.Now().Add(time.Hour)); err != nil {
 		return nil, fmt.Errorf("pause %s: %w", consumer, err)
 	}
-	return func() error {
-		_, err := w.js.ResumeConsumer(ctx, stream, consumer)
-		return err
+	c, err := w.js.Consumer(ctx, stream, consumer)
+	if err != nil {
+		return nil, err
+	}
+	return func() (time.Time, error) {
+		before := c.CachedInfo().Delivered.Consumer
+		if _, err := w.js.ResumeConsumer(ctx, stream, consumer); err != nil {
+			return time.Time{}, err
+		}
+		err := w.until(ctx, consumer+" is delivered to", func() (bool, error) {
+			info, err := c.Info(ctx)
+			return err == nil && info.Delivered.Consumer > before, err
+		})
+		return time.Now(), err
 	}, nil
 }
 
