@@ -103,7 +103,7 @@ func TestAReplicaThatHangs(t *testing.T) {
 	eventually(t, "its batch waits for the lock", func() bool {
 		return l.text(`SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == "1"
 	})
-	hanging.signal(syscall.SIGSTOP)
+	hanging.freeze()
 	if err := lock.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -252,6 +252,23 @@ func (l *load) bounded(p *program) {
 	if kb := residentKB(l, p.cmd.Process.Pid); kb > most {
 		l.Fatalf("it has %d KB in memory", kb)
 	}
+}
+
+// freeze stops a process, and returns once all of its threads stand still, as far as the system tells (Linux does).
+func (p *program) freeze() {
+	p.Helper()
+	p.signal(syscall.SIGSTOP)
+	tasks := fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid)
+	eventually(p, "the process stands still", func() bool {
+		files, err := filepath.Glob(tasks)
+		if err != nil {
+			p.Fatal(err)
+		}
+		return !slices.ContainsFunc(files, func(file string) bool {
+			stat, err := os.ReadFile(file)
+			return err == nil && !strings.Contains(string(stat), ") T ") // a thread that ended is no thread
+		})
+	})
 }
 
 // raced tells whether the race detector is at work, here and in the processes that are spawned.

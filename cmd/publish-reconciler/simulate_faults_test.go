@@ -43,7 +43,7 @@ func TestSimulateThroughFaults(t *testing.T) {
 			hanging.logged("ready")
 			spawn(w, nil, l.args()...).logged("ready")
 			l.hasten()
-			hanging.signal(syscall.SIGSTOP)
+			hanging.freeze()
 			time.Sleep(2 * time.Second) // longer than the ack wait
 			hanging.signal(syscall.SIGCONT)
 		},
