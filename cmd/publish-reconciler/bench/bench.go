@@ -70,6 +70,8 @@ type Limit struct {
 	// Ratio is the figure's value by this one, Target what that must be at least; zero: there is none.
 	Ratio  float64 `json:"ratio"`
 	Target float64 `json:"target,omitempty"`
+
+	runs []float64
 }
 
 // Met tells whether the ratio is as it must be.
@@ -135,25 +137,19 @@ func Run(ctx context.Context, cfg Config) (figures []Figure, err error) {
 	return figures, err
 }
 
-// merge adds the values of one run to those before.
+// merge adds the values of one run to those before. The medians count, of the limits too.
 func merge(all, once []Figure) []Figure {
 	if all == nil {
 		all = once
-	} else {
-		for i, figure := range once {
-			all[i].Runs = append(all[i].Runs, figure.Value)
-			for j, limit := range figure.Limits { // what the machine does at best
-				all[i].Limits[j].Value = max(all[i].Limits[j].Value, limit.Value)
-			}
-		}
 	}
-	for i := range all {
-		if all[i].Runs == nil {
-			all[i].Runs = []float64{all[i].Value}
-		}
+	for i, figure := range once {
+		all[i].Runs = append(all[i].Runs, figure.Value)
 		all[i].Value = median(all[i].Runs)
-		for j := range all[i].Limits {
-			all[i].Limits[j].Ratio = all[i].Value / all[i].Limits[j].Value
+		for j, limit := range figure.Limits {
+			of := &all[i].Limits[j]
+			of.runs = append(of.runs, limit.Value)
+			of.Value = median(of.runs)
+			of.Ratio = all[i].Value / of.Value
 		}
 	}
 	return all
