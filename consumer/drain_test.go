@@ -89,7 +89,7 @@ func TestStopWithAStoreThatNeverAnswers(t *testing.T) {
 func TestStopDuringASweep(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	w.insertLogs("p", 3000, time.Hour) // three pages
+	w.insertLogs("p", 1500, time.Hour) // three pages
 	blocked := newLatch()
 	var transactions atomic.Int64
 	r := w.start(transacting(func(ctx context.Context, do func() error) error {
@@ -111,13 +111,13 @@ func TestStopDuringASweep(t *testing.T) {
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("it took %s", took)
 	}
-	equal(t, "logs after two pages", w.statuses(), "failed 2000, processing 1000")
+	equal(t, "logs after two pages", w.statuses(), "failed 1000, processing 500")
 	equal(t, "stopping is no outage", r.logs.with("fetching stopped"), []string(nil))
 
 	w.start()
-	w.until("another replica goes on", func() bool { return w.statuses() == "failed 3000" })
+	w.until("another replica goes on", func() bool { return w.statuses() == "failed 1500" })
 	w.settled(streams.ConsumerSweeper)
-	equal(t, "reconciled", w.reconciled(), "3000 logs 1 times")
+	equal(t, "reconciled", w.reconciled(), "1500 logs 1 times")
 }
 
 // The page in hand waits for a lock that nobody gives back.

@@ -11,7 +11,7 @@ import (
 
 const (
 	// sweepPage is how many logs one transaction of a sweep takes.
-	sweepPage = 1000
+	sweepPage = 500
 	// maxListedIDs is where the lists of a sweep's result are cut.
 	maxListedIDs = 10_000
 )
@@ -55,7 +55,7 @@ type SweepResult struct {
 }
 
 // Sweep matches the parked webhooks to logs that appeared since, and reconciles every open log past its
-// deadline, oldest first. Pages of 1,000 have a transaction each and skip what others hold, so that sweeps
+// deadline, oldest first. Pages of 500 have a transaction each and skip what others hold, so that sweeps
 // may run at the same time. When it is stopped, when ctx ends, or when the store fails, it returns what the
 // pages before did with the error.
 func (r *Reconciler) Sweep(ctx context.Context, request SweepRequest) (SweepResult, error) {
