@@ -93,20 +93,27 @@ func DeadLetter(kind Kind, original jetstream.Msg, origin *jetstream.MsgMetadata
 
 // FirstStored is when a message was stored first: before it was tried again, or died and was replayed.
 func FirstStored(msg jetstream.Msg, origin *jetstream.MsgMetadata) time.Time {
-	_, stored := firstPlace(msg, origin)
-	if at, err := time.Parse(time.RFC3339, stored); err == nil && at.Before(origin.Timestamp) {
-		return at
+	if _, stored, told := toldPlace(msg.Headers()); told {
+		if at, err := time.Parse(time.RFC3339, stored); err == nil && at.Before(origin.Timestamp) {
+			return at
+		}
 	}
 	return origin.Timestamp
 }
 
 // firstPlace is where a message lay before it was tried again.
 func firstPlace(original jetstream.Msg, origin *jetstream.MsgMetadata) (sequence, stored string) {
-	sequence, stored = original.Headers().Get(HeaderFirstSequence), original.Headers().Get(HeaderFirstTime)
-	if sequence == "" || stored == "" {
+	sequence, stored, told := toldPlace(original.Headers())
+	if !told {
 		return strconv.FormatUint(origin.Sequence.Stream, 10), origin.Timestamp.UTC().Format(time.RFC3339Nano)
 	}
 	return oneLine(sequence), oneLine(stored)
+}
+
+// toldPlace is what a message itself tells of where it lay first; most tell nothing.
+func toldPlace(header nats.Header) (sequence, stored string, told bool) {
+	sequence, stored = header.Get(HeaderFirstSequence), header.Get(HeaderFirstTime)
+	return sequence, stored, sequence != "" && stored != ""
 }
 
 // carryHeaders takes over the original's headers, but not JetStream's and the service's own; none of them

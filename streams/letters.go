@@ -85,16 +85,25 @@ type Letters struct {
 
 // OpenLetters looks for the stream of dead letters. The error is a [*MismatchError] where there is none.
 func OpenLetters(ctx context.Context, js jetstream.JetStream) (*Letters, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	stream, err := js.Stream(ctx, StreamDead)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil, &MismatchError{Stream: StreamDead}
-	}
+	stream, err := lookUp(ctx, js, StreamDead)
 	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", StreamDead, err)
+		return nil, err
 	}
 	return &Letters{js, stream}, nil
+}
+
+// lookUp returns a stream and what it is like at this moment. The error is a [*MismatchError] where there is none.
+func lookUp(ctx context.Context, js jetstream.JetStream, name string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	stream, err := js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, &MismatchError{Stream: name}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", name, err)
+	}
+	return stream, nil
 }
 
 // Get returns a letter with its body, or [ErrLetterNotFound].
@@ -160,13 +169,12 @@ func (l *Letters) Last(ctx context.Context) (uint64, error) {
 }
 
 func (l *Letters) bounds(ctx context.Context) (first, last uint64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	info, err := l.stream.Info(ctx)
+	stream, err := lookUp(ctx, l.js, StreamDead)
 	if err != nil {
-		return 0, 0, fmt.Errorf("look up stream %s: %w", StreamDead, err)
+		return 0, 0, err
 	}
-	return max(info.State.FirstSeq, 1), info.State.LastSeq, nil
+	state := stream.CachedInfo().State
+	return max(state.FirstSeq, 1), state.LastSeq, nil
 }
 
 // Each visits the letters that the filter takes, oldest first and without their bodies, until visit returns an

@@ -71,34 +71,25 @@ func (l *Letters) Replayer(ctx context.Context, again bool) (*Replayer, error) {
 	r := &Replayer{Letters: l, windows: make(map[string]time.Duration), again: again}
 	var missing []error
 	for _, name := range []string{StreamWebhooks, StreamChecks} {
-		info, err := l.info(ctx, name)
-		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			missing = append(missing, &MismatchError{Stream: name})
-		} else if err != nil {
+		stream, err := lookUp(ctx, l.js, name)
+		switch mismatch, absent := errors.AsType[*MismatchError](err); {
+		case absent:
+			missing = append(missing, mismatch)
+		case err != nil:
 			return nil, err
-		} else {
-			r.windows[name] = info.Config.Duplicates
+		default:
+			r.windows[name] = stream.CachedInfo().Config.Duplicates
 		}
 	}
 	if len(missing) > 0 {
 		return nil, errors.Join(missing...)
 	}
-	dead, err := l.info(ctx, StreamDead)
+	dead, err := lookUp(ctx, l.js, StreamDead)
 	if err != nil {
 		return nil, err
 	}
-	r.claims, err = l.openClaims(ctx, dead.Config)
+	r.claims, err = l.openClaims(ctx, dead.CachedInfo().Config)
 	return r, err
-}
-
-func (l *Letters) info(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	stream, err := l.js.Stream(ctx, name)
-	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", name, err)
-	}
-	return stream.CachedInfo(), nil
 }
 
 // openClaims makes the bucket, or adapts it: it is kept as the letters are, and for a day longer.
@@ -258,11 +249,11 @@ func (r *Replayer) renewed(ctx context.Context, p *replay, found jetstream.KeyVa
 	if first, err := time.Parse(time.RFC3339Nano, string(found.Value())); err == nil {
 		begun = first
 	}
-	now, err := r.info(ctx, StreamDead)
+	dead, err := lookUp(ctx, r.js, StreamDead) // it tells the server's time
 	if err != nil {
 		return nil, err
 	}
-	if now.TimeStamp.Sub(begun) <= r.windows[p.letter.home()]/2 {
+	if dead.CachedInfo().TimeStamp.Sub(begun) <= r.windows[p.letter.home()]/2 {
 		return []byte(begun.UTC().Format(time.RFC3339Nano)), nil
 	}
 	if r.again {
@@ -413,12 +404,12 @@ func (r *Replayer) whole(ctx context.Context, letter Letter) (*jetstream.RawStre
 	if letter.Kind != KindWebhook || letter.Stream != StreamWebhooks || letter.OriginalSequence == 0 {
 		return nil, lost
 	}
+	webhooks, err := lookUp(ctx, r.js, StreamWebhooks)
+	if err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
-	webhooks, err := r.js.Stream(ctx, StreamWebhooks)
-	if err != nil {
-		return nil, fmt.Errorf("look up stream %s: %w", StreamWebhooks, err)
-	}
 	whole, err := webhooks.GetMsg(ctx, letter.OriginalSequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil, lost
