@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"strings"
 
 	"publish-reconciler/cmd/publish-reconciler/bench"
+	"publish-reconciler/repo/pgtest"
+	"publish-reconciler/streams/streamstest"
 )
 
 type benchCommand struct {
@@ -33,7 +36,7 @@ func (c *benchCommand) run(ctx context.Context, out output) error {
 		return err
 	}
 	cfg.Progress = func(what string) { fmt.Fprintln(out.stderr, what) }
-	figures, err := bench.Run(ctx, cfg)
+	figures, err := c.measure(ctx, cfg)
 	if ctx.Err() != nil {
 		err = fmt.Errorf("stopped: %w", ctx.Err())
 	}
@@ -53,6 +56,16 @@ func (c *benchCommand) run(ctx context.Context, out output) error {
 		return fmt.Errorf("%d figures are not what they must be", len(missed))
 	}
 	return nil
+}
+
+func (*benchCommand) measure(ctx context.Context, cfg bench.Config) (_ []bench.Figure, err error) {
+	servers, err := startEmbedded(ctx, streamstest.Config{ServerName: "publish-reconciler-bench"}, pgtest.Config{Durable: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, servers.stop()) }()
+	cfg.NATS, cfg.Postgres = servers.broker, servers.postgres
+	return bench.Run(ctx, cfg)
 }
 
 // read tells every fault.

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"publish-reconciler/streams"
 )
@@ -20,8 +19,6 @@ const (
 	lotBytes   = 8 << 20
 	// mostRefusals bounds what is told of single letters.
 	mostRefusals = 20
-	// progressEvery is how often somebody who looks hears how far it has come.
-	progressEvery = 2 * time.Second
 )
 
 // deed is what is done to letters, in words, and how.
@@ -81,7 +78,7 @@ func (c letterChoice) act(ctx context.Context, out output, d deed) error {
 			return err
 		}
 	}
-	work := &work{deed: d, step: do, total: count.total, out: out, told: time.Now()}
+	work := &work{deed: d, step: do, total: count.total, out: out, tell: tellNowAndThen(out.stderr)}
 	return work.run(ctx, chosen)
 }
 
@@ -139,9 +136,9 @@ type work struct {
 	step  step
 	total int
 	out   output
+	tell  func(format string, args ...any)
 
 	done, before, gone, refused, doubtful int
-	told                                  time.Time
 }
 
 // run finishes what is in hand when it is stopped, or when a letter meets an error that others would meet too.
@@ -200,10 +197,7 @@ func (w *work) do(ctx context.Context, sequences []uint64) (failed error) {
 			w.done++
 		}
 	}
-	if time.Since(w.told) > progressEvery && isTerminal(w.out.stderr) {
-		w.told = time.Now()
-		fmt.Fprintf(w.out.stderr, "%d of %s\n", w.done+w.before+w.gone+w.refused, plural(w.total))
-	}
+	w.tell("%d of %s", w.done+w.before+w.gone+w.refused, plural(w.total))
 	return failed
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -65,15 +64,6 @@ func printLettersJSON(w io.Writer, page []streams.Letter, next uint64) error {
 		answer.Next = &next
 	}
 	return printJSON(w, answer)
-}
-
-func printJSON(w io.Writer, answer any) error {
-	text, err := json.Marshal(answer)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(visibleJSON(append(text, '\n')))
-	return err
 }
 
 func printLetters(w io.Writer, page []streams.Letter) {

@@ -215,6 +215,16 @@ func visible(s string) string {
 // hidden tells of control characters, and of those that turn the direction of a text.
 func hidden(r rune) bool { return !unicode.IsPrint(r) }
 
+// printJSON prints a value as a line of JSON that a terminal may have.
+func printJSON(w io.Writer, value any) error {
+	text, err := encode(value)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(visibleJSON(text))
+	return err
+}
+
 // visibleJSON is the same JSON with everything hidden escaped. encoding/json leaves DEL and the C1 controls as
 // they are, and these move a terminal too.
 func visibleJSON(text []byte) []byte {

@@ -12,9 +12,20 @@ import (
 const (
 	// barWidth is a bar's, in characters.
 	barWidth = 30
-	// lineEvery is how often a line is printed where there is no terminal.
+	// lineEvery is how often a line is printed where there is no bar.
 	lineEvery = 2 * time.Second
 )
+
+// tellNowAndThen returns a printf of lines for whoever looks on at a terminal.
+func tellNowAndThen(w io.Writer) func(format string, args ...any) {
+	last := time.Now()
+	return func(format string, args ...any) {
+		if isTerminal(w) && time.Since(last) > lineEvery {
+			last = time.Now()
+			fmt.Fprintf(w, format+"\n", args...)
+		}
+	}
+}
 
 // progress shows how far a simulation is: a bar on a terminal, a line now and then elsewhere.
 type progress struct {

@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
@@ -38,20 +36,15 @@ func (c *pruneCommand) run(ctx context.Context, out output) error {
 		return err
 	}
 	defer store.Close()
-	told := time.Now()
+	tell := tellNowAndThen(out.stderr)
 	pruner := reconciler.New(store, nil, nil, nil, reconciler.Policy{}, slog.New(slog.DiscardHandler))
 	result, err := pruner.Prune(context.WithoutCancel(ctx), reconciler.PruneRequest{LedgerRetention: retention, Stop: ctx.Done(), Progress: func(r reconciler.PruneResult) {
-		if isTerminal(out.stderr) && time.Since(told) > progressEvery {
-			told = time.Now()
-			fmt.Fprintln(out.stderr, pruned(r))
-		}
+		tell("%s", pruned(r))
 	}})
 	if c.JSON {
-		text, failed := json.Marshal(result)
-		if failed != nil {
+		if failed := printJSON(out.stdout, result); failed != nil {
 			return failed
 		}
-		fmt.Fprintf(out.stdout, "%s\n", text)
 	} else {
 		fmt.Fprintln(out.stdout, pruned(result))
 	}

@@ -31,12 +31,7 @@ func newReport(result simulate.Result, ok bool, offenders []logAnswer) report {
 
 func (r report) print(w io.Writer, asJSON bool) error {
 	if asJSON {
-		text, err := encode(r)
-		if err != nil {
-			return err
-		}
-		_, err = w.Write(visibleJSON(text))
-		return err
+		return printJSON(w, r)
 	}
 	r.printTable(w)
 	r.printOffences(w)

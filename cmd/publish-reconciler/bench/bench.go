@@ -24,6 +24,9 @@ import (
 type Config struct {
 	// Program is the path of publish-reconciler.
 	Program string
+	// NATS and Postgres are nobody else's.
+	NATS     *streamstest.Server
+	Postgres *pgtest.Server
 	// Quick is for a look within a minute: fewer logs, one run of each line.
 	Quick bool
 	// Runs is how often each line is measured; the median counts.
@@ -108,11 +111,6 @@ func Lines() (names []string) {
 
 // Run measures. The figures are those of the lines that were done, also when there is an error.
 func Run(ctx context.Context, cfg Config) (figures []Figure, err error) {
-	servers, err := startServers(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, servers.stop()) }()
 	runs := 0
 	for _, l := range lines() {
 		if len(cfg.Only) > 0 && !slices.Contains(cfg.Only, l.name) {
@@ -122,12 +120,12 @@ func Run(ctx context.Context, cfg Config) (figures []Figure, err error) {
 		for run := range cfg.Runs {
 			runs++
 			cfg.Progress(fmt.Sprintf("%s, run %d of %d", l.name, run+1, cfg.Runs))
-			once, failed := servers.in(ctx, cfg, runs, l)
+			measured, failed := once(ctx, cfg, runs, l)
 			if failed != nil {
 				err = errors.Join(err, fmt.Errorf("%s: %w", l.name, failed))
 				break // the other lines are worth knowing all the same
 			}
-			all = merge(all, once)
+			all = merge(all, measured)
 		}
 		figures = append(figures, all...)
 		if ctx.Err() != nil {
@@ -160,38 +158,9 @@ func median(values []float64) float64 {
 	return (sorted[(len(sorted)-1)/2] + sorted[len(sorted)/2]) / 2
 }
 
-type servers struct {
-	postgres *pgtest.Server
-	nats     *streamstest.Server
-}
-
-func startServers(ctx context.Context) (s *servers, err error) {
-	s = &servers{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.stop())
-		}
-	}()
-	if s.postgres, err = pgtest.Start(ctx, pgtest.Config{Durable: true}); err != nil {
-		return nil, err
-	}
-	s.nats, err = streamstest.Start(ctx, streamstest.Config{ServerName: "publish-reconciler-bench"})
-	return s, err
-}
-
-func (s *servers) stop() (err error) {
-	if s.nats != nil {
-		s.nats.Stop()
-	}
-	if s.postgres != nil {
-		err = s.postgres.Stop()
-	}
-	return err
-}
-
-// in measures a line once, in a world of its own.
-func (s *servers) in(ctx context.Context, cfg Config, run int, l line) (_ []Figure, err error) {
-	w, err := s.world(ctx, cfg, fmt.Sprintf("%s_%d", strings.ReplaceAll(l.name, "-", "_"), run))
+// once measures a line, in a world of its own.
+func once(ctx context.Context, cfg Config, run int, l line) (_ []Figure, err error) {
+	w, err := newWorld(ctx, cfg, fmt.Sprintf("%s_%d", strings.ReplaceAll(l.name, "-", "_"), run))
 	if err != nil {
 		return nil, err
 	}

@@ -50,10 +50,8 @@ func (w *world) latencies(ctx context.Context, rate, seconds int) ([]time.Durati
 	if _, err := w.confirm(ctx, warmLogs); err != nil {
 		return nil, err
 	}
-	if err := w.insert(ctx, warmLogs, n, "processing", 0); err != nil {
-		return nil, err
-	}
-	if err := w.settled(ctx); err != nil {
+	from, err := w.insert(ctx, n, "processing", 0)
+	if err != nil {
 		return nil, err
 	}
 	var mu sync.Mutex
@@ -80,7 +78,7 @@ func (w *world) latencies(ctx context.Context, rate, seconds int) ([]time.Durati
 	if err := acks.SetPendingLimits(-1, -1); err != nil {
 		return nil, err
 	}
-	if err := w.paced(ctx, rate, n); err != nil {
+	if err := w.paced(ctx, rate, from, n); err != nil {
 		return nil, err
 	}
 	err = w.until(ctx, "all are acknowledged", func() (bool, error) {
@@ -90,11 +88,11 @@ func (w *world) latencies(ctx context.Context, rate, seconds int) ([]time.Durati
 	})
 	mu.Lock()
 	defer mu.Unlock()
-	return slices.Collect(maps.Values(took)), errors.Join(err, w.ends(ctx, warmLogs+n, "success", "webhook_confirmed"))
+	return slices.Collect(maps.Values(took)), errors.Join(err, w.ends(ctx, w.posts, "success", "webhook_confirmed"))
 }
 
-// paced publishes n webhooks evenly.
-func (w *world) paced(ctx context.Context, rate, n int) error {
+// paced publishes webhooks about n posts evenly.
+func (w *world) paced(ctx context.Context, rate, from, n int) error {
 	began := time.Now()
 	for i := range n {
 		at := began.Add(time.Duration(i) * time.Second / time.Duration(rate))
@@ -105,7 +103,7 @@ func (w *world) paced(ctx context.Context, rate, n int) error {
 				return ctx.Err()
 			}
 		}
-		if _, err := w.js.PublishMsgAsync(webhook(warmLogs+i), jetstream.WithStallWait(time.Minute)); err != nil {
+		if _, err := w.js.PublishMsgAsync(webhook(from+i), jetstream.WithStallWait(time.Minute)); err != nil {
 			return err
 		}
 	}

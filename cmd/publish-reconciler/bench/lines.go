@@ -69,19 +69,15 @@ func (w *world) backlog(ctx context.Context, line, what string, n int, flags ...
 // confirm has webhooks about n new posts wait for the service, and returns how long it takes from the first of them that
 // it is given to its last acknowledgement. W.told is how long it takes until all outcome events are told.
 func (w *world) confirm(ctx context.Context, n int) (time.Duration, error) {
-	from := w.posts
-	w.posts += n
 	goOn, err := w.pause(ctx, streams.StreamWebhooks, streams.ConsumerWebhooks)
 	if err != nil {
 		return 0, err
 	}
-	if err := w.insert(ctx, from, n, "processing", 0); err != nil {
+	from, err := w.insert(ctx, n, "processing", 0)
+	if err != nil {
 		return 0, err
 	}
 	if err := w.publish(n, func(i int) *nats.Msg { return webhook(from + i) }); err != nil {
-		return 0, err
-	}
-	if err := w.settled(ctx); err != nil {
 		return 0, err
 	}
 	began, err := goOn()
@@ -111,16 +107,11 @@ func checks(ctx context.Context, w *world) ([]Figure, error) {
 		return nil, err
 	}
 	due := func(n int) (time.Duration, error) {
-		from := w.posts
-		w.posts += n
-		if err := w.insert(ctx, from, n, "processing", time.Minute); err != nil {
+		if _, err := w.insert(ctx, n, "processing", time.Minute); err != nil {
 			return 0, err
 		}
 		ids, err := w.ids(ctx, "processing")
 		if err != nil {
-			return 0, err
-		}
-		if err := w.settled(ctx); err != nil {
 			return 0, err
 		}
 		at := time.Now().Add(2*time.Second + time.Duration(n)*60*time.Microsecond) // once they are stored
@@ -149,7 +140,7 @@ func checks(ctx context.Context, w *world) ([]Figure, error) {
 		return nil, err
 	}
 	figure := perSecond("checks", "delayed checks due at once → failed", n, took, 15_000)
-	err = w.limit(ctx, &figure, "the same rows in one SQL statement", n, w.oneStatement(failed))
+	err = w.limit(ctx, &figure, oneStatementName, 0, n, w.oneStatement(failed))
 	return []Figure{figure}, err
 }
 
@@ -167,14 +158,11 @@ func finalChecks(ctx context.Context, w *world) ([]Figure, error) {
 	if _, err := w.start(ctx, "--events=off"); err != nil {
 		return nil, err
 	}
-	if err := w.insert(ctx, 0, n, "success", time.Minute); err != nil {
+	if _, err := w.insert(ctx, n, "success", time.Minute); err != nil {
 		return nil, err
 	}
 	ids, err := w.ids(ctx, "success")
 	if err != nil {
-		return nil, err
-	}
-	if err := w.settled(ctx); err != nil {
 		return nil, err
 	}
 	check := func(ids []string) (time.Duration, error) {
@@ -211,10 +199,10 @@ func sweep(ctx context.Context, w *world) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := w.sweep(ctx, 0, warmLogs); err != nil {
+	if _, err := w.sweep(ctx, warmLogs); err != nil {
 		return nil, err
 	}
-	took, err := w.sweep(ctx, warmLogs, n)
+	took, err := w.sweep(ctx, n)
 	if err != nil {
 		return nil, err
 	}
@@ -227,8 +215,7 @@ func sweep(ctx context.Context, w *world) ([]Figure, error) {
 	}
 	what := fmt.Sprintf("sweep of %d stale logs", n)
 	figure := perSecond("sweep", what, n, took, 20_000)
-	w.posts = warmLogs + n
-	err = w.limit(ctx, &figure, "the same rows in one SQL statement", w.scale(100_000, 20_000), w.oneStatement(failed))
+	err = w.limit(ctx, &figure, oneStatementName, 0, w.scale(100_000, 20_000), w.oneStatement(failed))
 	return []Figure{
 		figure,
 		{Line: "sweep", What: what + ", memory at most", Value: swept.peak, Unit: "MiB", Target: 128, Most: true},
@@ -236,20 +223,10 @@ func sweep(ctx context.Context, w *world) ([]Figure, error) {
 }
 
 // sweep has n logs go stale, and returns how long a sweep of them takes.
-func (w *world) sweep(ctx context.Context, from, n int) (time.Duration, error) {
-	const batch = 100_000
-	for at := from; at < from+n; at += batch {
-		if err := w.insert(ctx, at, min(batch, from+n-at), "processing", time.Hour); err != nil {
-			return 0, err
-		}
-	}
-	if err := w.settled(ctx); err != nil {
+func (w *world) sweep(ctx context.Context, n int) (time.Duration, error) {
+	if _, err := w.insert(ctx, n, "processing", time.Hour); err != nil {
 		return 0, err
 	}
-	return w.sweepNow(ctx)
-}
-
-func (w *world) sweepNow(ctx context.Context) (time.Duration, error) {
 	began := time.Now()
 	if _, err := w.js.Publish(ctx, streams.SubjectSweep, []byte(`{"since_minutes":30}`)); err != nil {
 		return 0, err
@@ -267,22 +244,17 @@ func sweepLarge(ctx context.Context, w *world) ([]Figure, error) {
 	if _, err := w.start(ctx, "--events=off"); err != nil {
 		return nil, err
 	}
-	rows, swept := 0, 0
+	swept := 0
 	typical := func(size int) (float64, error) {
-		const batch = 250_000
-		for ; rows < size; rows += batch {
-			if err := w.insert(ctx, rows, min(batch, size-rows), "success", time.Hour); err != nil {
-				return 0, err
-			}
+		if _, err := w.insert(ctx, size-w.posts, "success", time.Hour); err != nil {
+			return 0, err
 		}
-		rows = size
 		var times []float64
 		for range sweeps {
-			took, err := w.sweep(ctx, rows, stale)
+			took, err := w.sweep(ctx, stale)
 			if err != nil {
 				return 0, err
 			}
-			rows += stale
 			swept += stale
 			times = append(times, took.Seconds())
 		}
@@ -379,7 +351,6 @@ func clusterOfThree(ctx context.Context, w *world) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	took, err := w.fetchAndAck(ctx, n)
-	figure.Limits = []Limit{{Name: "the same messages, fetched and acknowledged", Value: float64(n) / took.Seconds()}}
+	err = w.limit(ctx, &figure, fetchAndAckName, 0, n, w.fetchAndAck)
 	return []Figure{figure}, err
 }

@@ -23,7 +23,6 @@ import (
 
 // world is a database and streams that are new.
 type world struct {
-	*servers
 	cfg      Config
 	name     string // of the database
 	database string
@@ -32,21 +31,21 @@ type world struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	services []*service
-	posts    int           // that have been used
+	posts    int           // that there are
 	told     time.Duration // see confirm
 }
 
-func (s *servers) world(ctx context.Context, cfg Config, name string) (_ *world, err error) {
-	w := &world{servers: s, cfg: cfg, name: name, natsURL: s.nats.URL()}
+func newWorld(ctx context.Context, cfg Config, name string) (_ *world, err error) {
+	w := &world{cfg: cfg, name: name, natsURL: cfg.NATS.URL()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.close(ctx))
 		}
 	}()
-	if err := s.postgres.CreateDatabase(ctx, name); err != nil {
+	if err := cfg.Postgres.CreateDatabase(ctx, name); err != nil {
 		return nil, err
 	}
-	w.database = s.postgres.URL(name)
+	w.database = cfg.Postgres.URL(name)
 	if _, _, err := repo.Migrate(ctx, w.database); err != nil {
 		return nil, err
 	}
@@ -93,7 +92,7 @@ func (w *world) close(ctx context.Context) (err error) {
 
 // drop is for the lines that follow: autovacuum would look after what is left.
 func (w *world) drop(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, w.postgres.URL("postgres"))
+	conn, err := pgx.Connect(ctx, w.cfg.Postgres.URL("postgres"))
 	if err != nil {
 		return err
 	}
@@ -124,12 +123,20 @@ var platforms = []struct{ name, webhook string }{
 	{"youtube", `{"external_post_id":"%s","videoId":"%[1]s","publishAt":"2024-01-15T10:30:00Z","status":"published"}`},
 }
 
-// insert adds logs as publishers do, for posts from, from+1, …
-func (w *world) insert(ctx context.Context, from, n int, status string, age time.Duration) error {
-	return w.exec(ctx, `
-		INSERT INTO publish_logs (clip_id, social_account_id, platform, status, external_post_id, extra_metadata, created_at, updated_at)
-		SELECT gen_random_uuid(), gen_random_uuid(), `+platformSQL+`, $3, 'post_' || n, '{"caption":"Look at this"}', now() - $4::interval, now() - $4::interval
-		  FROM generate_series($1::int, $1 + $2 - 1) n`, from, n, status, age)
+// insert adds logs of new posts as publishers do, and tidies up. The posts are from, from+1, …
+func (w *world) insert(ctx context.Context, n int, status string, age time.Duration) (from int, err error) {
+	const lot = 100_000
+	from = w.posts
+	for end := from + n; w.posts < end; w.posts += min(lot, end-w.posts) {
+		err := w.exec(ctx, `
+			INSERT INTO publish_logs (clip_id, social_account_id, platform, status, external_post_id, extra_metadata, created_at, updated_at)
+			SELECT gen_random_uuid(), gen_random_uuid(), `+platformSQL+`, $3, 'post_' || n, '{"caption":"Look at this"}', now() - $4::interval, now() - $4::interval
+			  FROM generate_series($1::int, $1 + $2 - 1) n`, w.posts, min(lot, end-w.posts), status, age)
+		if err != nil {
+			return from, err
+		}
+	}
+	return from, w.settled(ctx)
 }
 
 // settled has Postgres tidy up after many rows were written, so that it doesn't meanwhile.
