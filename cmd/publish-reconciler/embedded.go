@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"publish-reconciler/repo"
@@ -97,16 +96,11 @@ func onPort[T any](ctx context.Context, usual int, start func(port int) (T, erro
 	for range 3 {
 		port := usualOrFree(ctx, usual)
 		started, err = start(port)
-		if err == nil || !portTaken(err) {
+		if !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
 	}
 	return started, err
-}
-
-// portTaken tells whether a start failed for its port. Postgres says so in its log alone.
-func portTaken(err error) bool {
-	return errors.Is(err, syscall.EADDRINUSE) || strings.Contains(err.Error(), "Address already in use")
 }
 
 // usualOrFree is the usual port on 127.0.0.1, or a free one where that is taken.

@@ -160,8 +160,11 @@ func (s *Server) ready(ctx context.Context) error {
 	for {
 		select {
 		case <-s.postgres.ended:
-			return fmt.Errorf("start postgres in %s: %w (%w); its last words:\n%s",
-				s.layout.dir, errEnded, s.postgres.err, tail(s.layout.log()))
+			words, why := tail(s.layout.log()), s.postgres.err
+			if strings.Contains(words, "Address already in use") { // somebody was quicker, or was just looking
+				why = syscall.EADDRINUSE
+			}
+			return fmt.Errorf("start postgres in %s: %w (%w); its last words:\n%s", s.layout.dir, errEnded, why, words)
 		default:
 		}
 		err := s.createRole(ctx)
@@ -289,7 +292,7 @@ func portFree(ctx context.Context, port int) error {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("port %d on 127.0.0.1 is taken by another program: stop that or choose another port", port)
+		return fmt.Errorf("port %d on 127.0.0.1 is taken by another program: stop that or choose another port (%w)", port, syscall.EADDRINUSE)
 	}
 	if err != nil {
 		return fmt.Errorf("try port %d: %w", port, err)

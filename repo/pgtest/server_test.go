@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,6 +132,9 @@ func TestTakenPort(t *testing.T) {
 	port := l.Addr().(*net.TCPAddr).Port
 	_, err = pgtest.Start(t.Context(), pgtest.Config{Port: port})
 	wantError(t, err, fmt.Sprint(port), "is taken")
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("error is %v", err)
+	}
 }
 
 // freePort stays below the ports that the system gives to other tests' connections.

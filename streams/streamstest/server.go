@@ -11,7 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -211,6 +213,9 @@ func ready(ctx context.Context, server *natsserver.Server, log *logAdapter) erro
 	for deadline := time.Now().Add(readyTimeout); ; {
 		// A server that can't start says so in its log alone.
 		if fatal := log.lastFatal(); fatal != "" {
+			if taken := syscall.EADDRINUSE; strings.Contains(fatal, taken.Error()) { // somebody was quicker, or was just looking
+				return fmt.Errorf("%w (%s)", taken, fatal)
+			}
 			return errors.New(fatal)
 		}
 		// It looks every 25 ms, but without a pause when asked for less.
