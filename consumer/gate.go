@@ -98,10 +98,10 @@ func (g *gate) run(ctx context.Context) error {
 				continue
 			}
 			g.mu.Lock()
+			g.logger.InfoContext(ctx, "fetching again") // before anybody sees it
 			g.failure = nil
 			close(g.open)
 			g.mu.Unlock()
-			g.logger.InfoContext(ctx, "fetching again")
 		}
 	}
 }

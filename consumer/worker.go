@@ -87,7 +87,7 @@ func (w *worker) feed(stopping, working context.Context, pull *puller, flight *f
 				return err
 			}
 		case flight.idle():
-			w.works(working)
+			w.report(working, nil)
 		}
 		if err := flight.failed(); err != nil {
 			return err
@@ -106,19 +106,12 @@ func (w *worker) do(stopping, working context.Context, j job) error {
 		}
 		return err
 	}
-	w.works(working)
+	w.report(working, nil)
 	return nil
 }
 
 // errAway is a batch's error when the store is away, which the gate has told.
 var errAway = errors.New("the store is away")
-
-func (w *worker) works(ctx context.Context) {
-	w.report(ctx, nil)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.delay.Reset()
-}
 
 // find makes sure that the durable consumer is there, and has it made anew where it is gone.
 func (w *worker) find(ctx context.Context) error {
@@ -146,13 +139,15 @@ func (w *worker) started() {
 	}
 }
 
-// report remembers why the worker reconciles nothing, and logs what changed.
+// report remembers why the worker reconciles nothing, or that it does, and logs what changed, before anybody sees it.
 func (w *worker) report(ctx context.Context, err error) {
 	w.mu.Lock()
-	before := w.cause
+	defer w.mu.Unlock()
+	wasWell := w.cause == nil || errors.Is(w.cause, errNotStarted)
 	w.cause = err
-	w.mu.Unlock()
-	wasWell := before == nil || errors.Is(before, errNotStarted)
+	if err == nil {
+		w.delay.Reset()
+	}
 	switch {
 	case err != nil && wasWell && ctx.Err() == nil:
 		w.c.logger.WarnContext(ctx, "consumer is stuck", "consumer", w.name, "err", err)
