@@ -30,6 +30,9 @@ const (
 
 	// readyTimeout is for a machine under load; a few milliseconds are usual.
 	readyTimeout = 10 * time.Second
+
+	// portTimeout is how long a server waits for a port that it had.
+	portTimeout = 2 * time.Second
 )
 
 // Config says how the server runs. The zero value: a temporary store, a free port, no log.
@@ -51,6 +54,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	running *natsserver.Server // nil after Stop
+	ran     bool               // so that the port is its own
 }
 
 // Start returns once the server takes connections; ctx bounds the start alone. For a port that is taken
@@ -81,10 +85,15 @@ func (s *Server) Restart(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.shutdown()
 	running, err := start(ctx, s.cfg)
+	// The last connections of a server that was just stopped hold its port for some milliseconds.
+	for deadline := time.Now().Add(portTimeout); s.ran && errors.Is(err, syscall.EADDRINUSE) && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+		running, err = start(ctx, s.cfg)
+	}
 	if err != nil {
 		return err
 	}
-	s.running = running
+	s.running, s.ran = running, true
 	if addr, ok := running.Addr().(*net.TCPAddr); ok {
 		s.cfg.Port = addr.Port
 	}
