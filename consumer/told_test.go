@@ -61,8 +61,9 @@ func (w *world) forgotten() {
 func (w *world) untoldEvents(n int) []uuid.UUID {
 	w.Helper()
 	return column[uuid.UUID](w, `
-		INSERT INTO publish_outbox (id, platform, outcome, body)
-		SELECT gen_random_uuid(), 'instagram', 'failed', '{}' FROM generate_series(1, $1)
+		INSERT INTO publish_outbox (id, ids, platforms, outcomes, bodies)
+		SELECT id, ARRAY[id], '{instagram}', '{failed}', '{"{}"}'
+		  FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, $1)) event
 		RETURNING id`, n)
 }
 
@@ -357,13 +358,13 @@ func TestEventsFromABackup(t *testing.T) {
 	stop()
 	w.forgotten()
 	w.exec(`INSERT INTO publish_outbox TABLE backup`)
-	w.exec(`UPDATE publish_outbox_told SET sequence = 1, batch = '{}'`)
+	w.exec(`UPDATE publish_outbox_told SET sequence = 1, batch = '{}', rows = '{}'`)
 	// Where the stream ends now, one of those would belong that stand there already.
 	last := w.streamInfo(streams.StreamEvents).State.LastSeq
 	equal(t, "last", last, uint64(7))
 	for i := range byte(4) {
 		older := uuid.UUID{15: i}
-		w.exec(`INSERT INTO publish_outbox VALUES ($1, 'instagram', 'failed', '{}')`, older)
+		w.exec(`INSERT INTO publish_outbox VALUES ($1, ARRAY[$1::uuid], '{instagram}', '{failed}', '{"{}"}')`, older)
 		ids = append(ids, older)
 	}
 	w.relay(asIs)

@@ -55,11 +55,14 @@ func queueChanges(batch *pgx.Batch, changes reconciler.Changes, now time.Time) e
 	if err := queueLedger(batch, changes, now); err != nil {
 		return err
 	}
-	for _, queue := range []func(*pgx.Batch, reconciler.Changes) error{queuePark, queueOutbox} {
-		if err := queue(batch, changes); err != nil {
-			return err
-		}
+	if err := queuePark(batch, changes); err != nil {
+		return err
 	}
+	events, err := outboxEvents(changes.Outbox)
+	if err != nil {
+		return err
+	}
+	queueOutbox(batch, events)
 	if len(changes.Unpark) > 0 {
 		batch.Queue(unparkSQL, changes.Unpark)
 	}

@@ -78,7 +78,7 @@ func TestAHostsClockDecidesNothing(t *testing.T) {
 		`SELECT updated_at FROM publish_logs WHERE external_post_id <> 'young'`, `SELECT timestamp FROM ledger_events`,
 		`SELECT published_at FROM publish_logs WHERE status = 'success'`, `SELECT last_retry_at FROM publish_logs WHERE status = 'retry'`,
 		`SELECT (extra_metadata->>'reconciled_at')::timestamptz + interval '1 second' FROM publish_logs WHERE extra_metadata ? 'reconciled_at'`,
-		`SELECT ((body::jsonb)->>'time')::timestamptz + interval '1 second' FROM publish_outbox`,
+		`SELECT (body::jsonb->>'time')::timestamptz + interval '1 second' FROM publish_outbox, unnest(bodies) body`,
 	} {
 		times := column[time.Time](w, written)
 		if len(times) == 0 {

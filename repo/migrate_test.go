@@ -16,7 +16,7 @@ import (
 	"publish-reconciler/repo"
 )
 
-const latest = 6 // the version of the newest migration
+const latest = 7 // the version of the newest migration
 
 func (w *world) migrate() {
 	w.Helper()
@@ -118,6 +118,36 @@ func TestMigrateRebuildsAnInterruptedIndex(t *testing.T) {
 	equal(t, "unique", one[int](w, `SELECT count(*) FROM pg_index WHERE indrelid = 'publish_logs'::regclass AND indisunique`), 1)
 }
 
+// What waits in an outbox of one row for each event is told, in its order and for its places.
+func TestMigrateKeepsTheOutbox(t *testing.T) {
+	t.Parallel()
+	w := newOutboxWorld(t)
+	w.exec(`
+		DELETE FROM publish_reconciler_migrations WHERE version_id >= 7;
+		ALTER TABLE publish_outbox_told DROP COLUMN rows;
+		DROP TABLE publish_outbox;
+		CREATE TABLE publish_outbox (id uuid PRIMARY KEY, platform text NOT NULL, outcome text NOT NULL, body text NOT NULL)`)
+	ids := column[uuid.UUID](w, `
+		INSERT INTO publish_outbox
+		SELECT ('00000000-0000-7000-8000-00000000000' || n)::uuid, 'instagram', 'failed', '{"n":' || n || '}' FROM generate_series(1, 4) n
+		RETURNING id`)
+	w.exec(`UPDATE publish_outbox_told SET sequence = 10, strays = 3, batch = $1`, ids[:3])
+	w.migrate()
+	var told telling
+	var bodies []string
+	if err := w.drain(10, func(ctx context.Context, after uint64, events []reconciler.OutboxEvent) (reconciler.Told, error) {
+		for _, event := range events {
+			bodies = append(bodies, event.Platform+" "+event.Outcome+" "+string(event.Body))
+		}
+		return told.tell(ctx, after, events)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "events", told.ids, ids)
+	equal(t, "batches behind", told.after, []uint64{10, 13})
+	equal(t, "told", bodies, []string{`instagram failed {"n":1}`, `instagram failed {"n":2}`, `instagram failed {"n":3}`, `instagram failed {"n":4}`})
+}
+
 func TestCheckSchema(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -134,8 +164,8 @@ func TestCheckSchema(t *testing.T) {
 		}, fmt.Sprintf(`the database schema is version 1, older than this program's %d: run "publish-reconciler migrate" to bring it up to date`, latest)},
 		"newer": {func(w *world) {
 			w.migrate()
-			w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (7, true)`)
-		}, fmt.Sprintf(`the database schema is version 7, newer than this program's %d: start the release of publish-reconciler that migrated it, or a later one`, latest)},
+			w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`)
+		}, fmt.Sprintf(`the database schema is version 999, newer than this program's %d: start the release of publish-reconciler that migrated it, or a later one`, latest)},
 		"equal": {(*world).migrate, ""},
 	}
 	for name, tt := range tests {
@@ -157,13 +187,13 @@ func TestCheckSchema(t *testing.T) {
 func TestMigrateLeavesANewerSchemaAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (7, true)`)
+	w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`)
 	w.exec(`DROP INDEX publish_logs_post_idx`)
 	var schemaError *repo.SchemaError
 	if err := migrate(t.Context(), w.url); !errors.As(err, &schemaError) {
 		t.Fatalf("error %v, want a SchemaError", err)
 	}
-	equal(t, "what it found", *schemaError, repo.SchemaError{Found: 7, Needed: latest})
+	equal(t, "what it found", *schemaError, repo.SchemaError{Found: 999, Needed: latest})
 	equal(t, "the index that is missing", slices.Contains(w.indexes("publish_logs"), "publish_logs_post_idx"), false)
 }
 

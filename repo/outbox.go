@@ -12,42 +12,54 @@ import (
 )
 
 const outboxSQL = `
-INSERT INTO publish_outbox (id, platform, outcome, body)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[])`
+INSERT INTO publish_outbox (id, ids, platforms, outcomes, bodies) VALUES ($1, $2, $3, $4, $5)`
 
-func queueOutbox(batch *pgx.Batch, changes reconciler.Changes) error {
-	n := len(changes.Outbox)
+func queueOutbox(batch *pgx.Batch, events []reconciler.OutboxEvent) {
+	n := len(events)
 	if n == 0 {
-		return nil
+		return
 	}
 	ids, platforms := make([]uuid.UUID, n), make([]string, n)
 	outcomes, bodies := make([]string, n), make([]string, n)
-	for i, change := range changes.Outbox {
+	for i, event := range events {
+		ids[i], platforms[i], outcomes[i], bodies[i] = event.ID, event.Platform, event.Outcome, string(event.Body)
+	}
+	batch.Queue(outboxSQL, ids[0], ids, platforms, outcomes, bodies)
+}
+
+func outboxEvents(changes []reconciler.StateChange) ([]reconciler.OutboxEvent, error) {
+	events := make([]reconciler.OutboxEvent, len(changes))
+	for i, change := range changes {
 		body, err := json.Marshal(change)
 		if err != nil {
-			return fmt.Errorf("outcome event of log %s: %w", change.LogID, err)
+			return nil, fmt.Errorf("outcome event of log %s: %w", change.LogID, err)
 		}
-		ids[i], platforms[i], outcomes[i], bodies[i] = change.ID, change.Platform, string(change.To), string(body)
+		events[i] = reconciler.OutboxEvent{ID: change.ID, Platform: change.Platform, Outcome: string(change.To), Body: body}
 	}
-	batch.Queue(outboxSQL, ids, platforms, outcomes, bodies)
-	return nil
+	return events, nil
 }
 
 const (
 	lockToldSQL = `
-SELECT sequence, batch, strays, EXISTS (SELECT FROM publish_outbox) FROM publish_outbox_told FOR UPDATE`
+SELECT sequence, batch, strays, cardinality(batch) > 0 OR EXISTS (SELECT FROM publish_outbox)
+  FROM publish_outbox_told
+   FOR UPDATE`
 	readBatchSQL = `
-SELECT o.id, o.platform, o.outcome, o.body
-  FROM publish_outbox_told t, unnest(t.batch) WITH ORDINALITY AS b(id, place)
-  JOIN publish_outbox o ON o.id = b.id
- ORDER BY b.place`
-	forgetSQL = `DELETE FROM publish_outbox WHERE id = ANY ($1::uuid[])`
-	// toldSQL plans the next batch where nothing is left of the one before.
-	toldSQL = `
+SELECT o.ids, o.platforms, o.outcomes, o.bodies
+  FROM publish_outbox_told t
+  JOIN publish_outbox o ON o.id = ANY (t.rows)`
+	keepBatchSQL = `UPDATE publish_outbox_told SET sequence = $1, strays = $2, batch = $3`
+	forgetSQL    = `DELETE FROM publish_outbox o USING publish_outbox_told t WHERE o.id = ANY (t.rows)`
+	// planSQL takes the oldest rows into the next batch: the first, and others as long as there is room.
+	planSQL = `
 UPDATE publish_outbox_told
-   SET sequence = $1, strays = $2,
-       batch = CASE WHEN cardinality($3::uuid[]) > 0 THEN $3
-                    ELSE ARRAY(SELECT id FROM publish_outbox ORDER BY id LIMIT $4) END
+   SET sequence = $1, strays = $2, (rows, batch) = (
+       SELECT coalesce(array_agg(DISTINCT o.id), '{}'), coalesce(array_agg(e.id ORDER BY o.id, e.place), '{}')
+         FROM (SELECT id, ids, sum(cardinality(ids)) OVER oldest AS events, row_number() OVER oldest AS place
+                 FROM (SELECT id, ids FROM publish_outbox ORDER BY id LIMIT 100) AS first
+               WINDOW oldest AS (ORDER BY id)) o,
+              unnest(o.ids) WITH ORDINALITY e(id, place)
+        WHERE o.place = 1 OR o.events <= $3)
 RETURNING cardinality(batch) > 0`
 )
 
@@ -78,7 +90,7 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, tell reconciler.Tell
 		return row.Scan(&plan.sequence, &plan.batch, &plan.strays, &some)
 	})
 	first.Queue(readBatchSQL).Query(func(rows pgx.Rows) (err error) {
-		events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[reconciler.OutboxEvent])
+		events, err = plan.events(rows)
 		return err
 	})
 	if err := conn.SendBatch(ctx, first).Close(); err != nil {
@@ -90,17 +102,22 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, tell reconciler.Tell
 	plan = plan.of(events)
 	told := reconciler.Told{Sequence: uint64(plan.sequence)}
 	if len(events) > 0 {
+		some := min(limit, len(events))
 		if plan.sequence < plan.strays {
-			events = events[:1]
+			some = 1
 		}
-		if told, err = tell(ctx, told.Sequence, events); err != nil {
+		if told, err = tell(ctx, told.Sequence, events[:some]); err != nil {
 			return false, err
 		}
 	}
 	plan = plan.after(told)
 	second := &pgx.Batch{}
-	second.Queue(forgetSQL, told.Events)
-	second.Queue(toldSQL, plan.sequence, plan.strays, plan.batch, limit).QueryRow(func(row pgx.Row) error { return row.Scan(&more) })
+	if more = len(plan.batch) > 0; more {
+		second.Queue(keepBatchSQL, plan.sequence, plan.strays, plan.batch)
+	} else {
+		second.Queue(forgetSQL)
+		second.Queue(planSQL, plan.sequence, plan.strays, limit).QueryRow(func(row pgx.Row) error { return row.Scan(&more) })
+	}
 	queueCommit(second)
 	if err := conn.SendBatch(ctx, second).Close(); err != nil {
 		return false, translate(ctx, fmt.Errorf("forget what is told: %w", err))
@@ -113,6 +130,27 @@ type outboxPlan struct {
 	sequence int64
 	batch    []uuid.UUID
 	strays   int64
+}
+
+// events are those of the plan that rows of the outbox hold, in their order.
+func (p outboxPlan) events(rows pgx.Rows) ([]reconciler.OutboxEvent, error) {
+	held := make(map[uuid.UUID]reconciler.OutboxEvent, len(p.batch))
+	var ids []uuid.UUID
+	var platforms, outcomes []string
+	var bodies [][]byte
+	_, err := pgx.ForEachRow(rows, []any{&ids, &platforms, &outcomes, &bodies}, func() error {
+		for i, id := range ids {
+			held[id] = reconciler.OutboxEvent{ID: id, Platform: platforms[i], Outcome: outcomes[i], Body: bodies[i]}
+		}
+		return nil
+	})
+	events := make([]reconciler.OutboxEvent, 0, len(p.batch))
+	for _, id := range p.batch {
+		if event, ok := held[id]; ok {
+			events = append(events, event)
+		}
+	}
+	return events, err
 }
 
 // of is the plan without what is not in the outbox any more, because somebody took it out.

@@ -122,7 +122,7 @@ func TestOutboxKeepsWhatCouldNotBeTold(t *testing.T) {
 		t.Fatalf("error %v, want %v", err, away)
 	}
 	older := uuid.UUID{1} // of a transaction that took longer
-	w.exec(`INSERT INTO publish_outbox (id, platform, outcome, body) VALUES ($1, 'instagram', 'failed', '{}')`, older)
+	w.exec(`INSERT INTO publish_outbox VALUES ($1, ARRAY[$1::uuid], '{instagram}', '{failed}', '{"{}"}')`, older)
 	var told telling
 	if err := w.drain(10, told.tell); err != nil {
 		t.Fatal(err)

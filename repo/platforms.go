@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"publish-reconciler/reconciler"
@@ -131,7 +130,7 @@ func (s *Store) Platforms(ctx context.Context, platforms []string, window time.D
 				if err != nil {
 					return fmt.Errorf("hold of %s: %w", hold.Platform, err)
 				}
-				batch.Queue(outboxSQL, []uuid.UUID{change.Begun.ID}, []string{hold.Platform}, []string{holdOutcome}, []string{string(body)})
+				queueOutbox(batch, []reconciler.OutboxEvent{{ID: change.Begun.ID, Platform: hold.Platform, Outcome: holdOutcome, Body: body}})
 			}
 		}
 		return tx.SendBatch(ctx, batch).Close()

@@ -92,8 +92,8 @@ func TestReplicasAgreeOnAHold(t *testing.T) {
 	equal(t, "events", column[int](s.world, `SELECT count(*) FROM ledger_events WHERE metadata->>'reason' = 'platform_hold' GROUP BY entity_id HAVING count(*) <> 1`), []int{})
 	equal(t, "held logs", one[int](s.world, `SELECT count(DISTINCT entity_id) FROM ledger_events WHERE event_type = 'publish_reconcile_skipped'`), 100)
 
-	equal(t, "told", column[string](s.world, `SELECT platform || ' ' || outcome FROM publish_outbox`), []string{"instagram hold"})
-	body := object(t, one[string](s.world, `SELECT body FROM publish_outbox`))
+	equal(t, "told", column[string](s.world, `SELECT platforms[1] || ' ' || outcomes[1] FROM publish_outbox`), []string{"instagram hold"})
+	body := object(t, one[string](s.world, `SELECT bodies[1] FROM publish_outbox`))
 	hold := s.known("instagram").Hold
 	equal(t, "body", body, map[string]any{
 		"platform": "instagram", "reason": "platform_hold", "due_logs": 25.0,
@@ -211,5 +211,5 @@ func TestAnOverrideIsOneTransaction(t *testing.T) {
 	r.Metadata = nil
 	equal(t, "row", r, row{Status: "success", Published: true})
 	equal(t, "history", s.history(id), []event{s.told(`{"event_type":"publish_overridden","severity":"warn","metadata":{"from":"failed","to":"success","actor":"ana","note":"seen live","trigger":"override"}}`, `{}`)})
-	equal(t, "outbox", column[uuid.UUID](s.world, `SELECT id FROM publish_outbox`), []uuid.UUID{change.ID})
+	equal(t, "outbox", column[uuid.UUID](s.world, `SELECT unnest(ids) FROM publish_outbox`), []uuid.UUID{change.ID})
 }

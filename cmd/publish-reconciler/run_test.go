@@ -74,7 +74,7 @@ func TestIsRefusedLogin(t *testing.T) {
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	database := pgtestdb.New(t, nil)
-	for _, want := range []string{"schema migrated from version 0 to 6\n", "schema is up to date at version 6\n"} {
+	for _, want := range []string{"schema migrated from version 0 to 7\n", "schema is up to date at version 7\n"} {
 		p := begin(t, "migrate", "--database-url", database)
 		p.exits(exitOK, soon)
 		if p.stdout.String() != want {
@@ -86,7 +86,7 @@ func TestMigrate(t *testing.T) {
 	}
 	p := begin(t, "migrate", "--database-url", database)
 	p.exits(exitFailure, soon)
-	p.says("the database schema is version 999, newer than this program's 6")
+	p.says("the database schema is version 999, newer than this program's 7")
 }
 
 func TestRunWaitsForPostgres(t *testing.T) {

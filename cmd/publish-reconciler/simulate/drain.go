@@ -12,7 +12,10 @@ import (
 )
 
 // outboxSQL counts the outcome events of the run that are not told yet. The table is empty as a rule.
-const outboxSQL = `SELECT count(*) FROM publish_outbox WHERE platform = ANY ($1) AND body LIKE $2`
+const outboxSQL = `
+SELECT count(*)
+  FROM publish_outbox, unnest(platforms, bodies) AS event(platform, body)
+ WHERE platform = ANY ($1) AND body LIKE $2`
 
 // findEnds notes where the streams end.
 func (s *Simulation) findEnds(ctx context.Context) error {
