@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,6 +103,7 @@ func throughJSON(object map[string]any) map[string]any {
 // memory is a [Store] and a [Scheduler]. A fake is right here: the tests are about what the reconciler asks
 // for and what it makes of the answers. That Postgres answers like this is tested in package repo.
 type memory struct {
+	mu     sync.Mutex // one call at a time
 	now    time.Time
 	rows   map[uuid.UUID]*row
 	parked map[uuid.UUID]ParkedWebhook
@@ -123,6 +125,8 @@ type memory struct {
 }
 
 func (m *memory) Transact(ctx context.Context, keys Keys, decide func(Locked) Changes) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.transactions++
 	if err := cmp.Or(m.outage(), ctx.Err()); err != nil {
 		return err
@@ -210,9 +214,15 @@ func (m *memory) commit(changes Changes) error {
 	return nil
 }
 
-func (m *memory) Now(context.Context) (time.Time, error) { return m.now, m.outage() }
+func (m *memory) Now(context.Context) (time.Time, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now, m.outage()
+}
 
 func (m *memory) DueLogs(_ context.Context, due Due) ([]DueLog, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.outage(); err != nil {
 		return nil, err
 	}
@@ -236,6 +246,8 @@ func inSweepOrder(a, b DueLog) int {
 }
 
 func (m *memory) ParkedLogs(_ context.Context, after uuid.UUID, limit int) (logs []uuid.UUID, last uuid.UUID, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.outage(); err != nil {
 		return nil, uuid.Nil, err
 	}
@@ -257,6 +269,8 @@ func (m *memory) ParkedLogs(_ context.Context, after uuid.UUID, limit int) (logs
 
 // Platforms knows none of them before it was told.
 func (m *memory) Platforms(_ context.Context, names []string, _ time.Duration, decide func([]Platform, time.Time) []HoldChange) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.outage(); err != nil {
 		return err
 	}
@@ -292,6 +306,8 @@ func (m *memory) sign(sign Sign) {
 
 // PruneLedger has but a number of events that are old.
 func (m *memory) PruneLedger(_ context.Context, _ time.Time, limit int) (deleted int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.outage(); err != nil {
 		return 0, err
 	}
@@ -301,6 +317,8 @@ func (m *memory) PruneLedger(_ context.Context, _ time.Time, limit int) (deleted
 }
 
 func (m *memory) PruneParked(_ context.Context, before time.Time, limit int) (deleted int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if err := m.outage(); err != nil {
 		return 0, err
 	}
@@ -314,6 +332,8 @@ func (m *memory) PruneParked(_ context.Context, before time.Time, limit int) (de
 }
 
 func (m *memory) ScheduleChecks(_ context.Context, checks []Recheck) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.broken != nil {
 		return m.broken
 	}

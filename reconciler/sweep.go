@@ -4,14 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
 	// sweepPage is how many logs one transaction of a sweep takes.
 	sweepPage = 500
+	// pagesInFlight is how many pages are worked on at the same time: while the store has one in hand, the next
+	// is decided here.
+	pagesInFlight = 2
 	// maxListedIDs is where the lists of a sweep's result are cut.
 	maxListedIDs = 10_000
 )
@@ -21,9 +26,9 @@ type SweepRequest struct {
 	// Since takes the place of every platform's timeout. Zero: each platform's own.
 	Since   time.Duration
 	Trigger Trigger
-	// Progress is called after each page, if it is not nil.
+	// Progress is called after each page, if it is not nil; never twice at once.
 	Progress func()
-	// Stop ends the sweep between two pages when it is closed. Nil: never.
+	// Stop ends the sweep before the next page when it is closed. Nil: never.
 	Stop <-chan struct{}
 }
 
@@ -55,80 +60,118 @@ type SweepResult struct {
 }
 
 // Sweep matches the parked webhooks to logs that appeared since, and reconciles every open log past its
-// deadline, oldest first. Pages of 500 have a transaction each and skip what others hold, so that sweeps
-// may run at the same time. When it is stopped, when ctx ends, or when the store fails, it returns what the
+// deadline, oldest first. Pages of 500, two of them at a time, have a transaction each and skip what others hold, so that
+// sweeps may run at the same time. When it is stopped, when ctx ends, or when the store fails, it returns what the
 // pages before did with the error.
 func (r *Reconciler) Sweep(ctx context.Context, request SweepRequest) (SweepResult, error) {
-	result := SweepResult{SuccessLogIDs: []uuid.UUID{}, FailedLogIDs: []uuid.UUID{}}
-	if err := r.sweepParked(ctx, request, &result); err != nil {
-		return result, fmt.Errorf("sweep parked webhooks: %w", err)
+	s := sweeping{
+		reconciler: r, request: request,
+		result: SweepResult{SuccessLogIDs: []uuid.UUID{}, FailedLogIDs: []uuid.UUID{}},
 	}
-	if err := r.sweepDue(ctx, request, &result); err != nil {
-		return result, fmt.Errorf("sweep due logs: %w", err)
+	if err := s.pages(ctx, s.parked()); err != nil {
+		return s.result, fmt.Errorf("sweep parked webhooks: %w", err)
 	}
-	return result, nil
-}
-
-func (r *Reconciler) sweepParked(ctx context.Context, request SweepRequest, result *SweepResult) error {
-	var after uuid.UUID
-	for request.stopped(ctx) == nil {
-		logs, last, err := r.store.ParkedLogs(ctx, after, sweepPage)
-		if err != nil || last == uuid.Nil {
-			return err
-		}
-		after = last
-		if err := r.sweepLogs(ctx, logs, request, result); err != nil {
-			return err
-		}
+	due, err := s.due(ctx)
+	if err == nil {
+		err = s.pages(ctx, due)
 	}
-	return request.stopped(ctx)
-}
-
-func (r *Reconciler) sweepDue(ctx context.Context, request SweepRequest, result *SweepResult) error {
-	now, err := r.store.Now(ctx)
 	if err != nil {
+		return s.result, fmt.Errorf("sweep due logs: %w", err)
+	}
+	return s.result, nil
+}
+
+// sweeping is a sweep that is under way.
+type sweeping struct {
+	reconciler *Reconciler
+	request    SweepRequest
+
+	mu     sync.Mutex // held for the result, and while the progress is told
+	result SweepResult
+}
+
+// nextPage reads the next logs to be looked at. More says that there may be others behind them.
+type nextPage func(ctx context.Context) (logs []uuid.UUID, more bool, err error)
+
+// pages reconciles all of them.
+func (s *sweeping) pages(ctx context.Context, next nextPage) error {
+	// What is in flight goes on when another page fails.
+	flight, going := errgroup.WithContext(ctx)
+	flight.SetLimit(pagesInFlight)
+	for s.request.stopped(going) == nil {
+		logs, more, err := next(ctx)
+		if err != nil {
+			return errors.Join(err, flight.Wait())
+		}
+		if !more {
+			return flight.Wait()
+		}
+		flight.Go(func() error {
+			if err := s.request.stopped(going); err != nil { // it had to wait for its turn
+				return err
+			}
+			return s.page(ctx, logs)
+		})
+	}
+	if err := flight.Wait(); err != nil {
 		return err
 	}
-	due := Due{Now: now, Timeout: r.policy.DefaultTimeout, Timeouts: r.policy.Timeouts, Limit: sweepPage}
-	if request.Since > 0 {
-		due.Timeout, due.Timeouts = request.Since, nil
-	}
-	for request.stopped(ctx) == nil {
-		page, err := r.store.DueLogs(ctx, due)
-		if err != nil || len(page) == 0 {
-			return err
-		}
-		due.After = page[len(page)-1]
-		logs := make([]uuid.UUID, len(page))
-		for i, log := range page {
-			logs[i] = log.ID
-		}
-		if err := r.sweepLogs(ctx, logs, request, result); err != nil {
-			return err
-		}
-	}
-	return request.stopped(ctx)
+	return s.request.stopped(ctx)
 }
 
-// sweepLogs reconciles one page.
-func (r *Reconciler) sweepLogs(ctx context.Context, logs []uuid.UUID, request SweepRequest, result *SweepResult) error {
-	if request.Progress != nil {
-		defer request.Progress()
+func (s *sweeping) parked() nextPage {
+	var after uuid.UUID
+	return func(ctx context.Context) (logs []uuid.UUID, more bool, err error) {
+		logs, after, err = s.reconciler.store.ParkedLogs(ctx, after, sweepPage)
+		return logs, after != uuid.Nil, err
+	}
+}
+
+func (s *sweeping) due(ctx context.Context) (nextPage, error) {
+	now, err := s.reconciler.store.Now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	policy := s.reconciler.policy
+	due := Due{Now: now, Timeout: policy.DefaultTimeout, Timeouts: policy.Timeouts, Limit: sweepPage}
+	if s.request.Since > 0 {
+		due.Timeout, due.Timeouts = s.request.Since, nil
+	}
+	return func(ctx context.Context) (logs []uuid.UUID, more bool, err error) {
+		page, err := s.reconciler.store.DueLogs(ctx, due)
+		for _, log := range page {
+			logs = append(logs, log.ID)
+			due.After = log
+		}
+		return logs, len(page) > 0, err
+	}, nil
+}
+
+// page reconciles one page.
+func (s *sweeping) page(ctx context.Context, logs []uuid.UUID) error {
+	if s.request.Progress != nil {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.request.Progress()
+		}()
 	}
 	checks := make([]Check, len(logs))
 	for i, id := range logs {
 		checks[i].LogID = id
-		if request.Since > 0 {
-			checks[i].Timeout = &request.Since
+		if s.request.Since > 0 {
+			checks[i].Timeout = &s.request.Since
 		}
 	}
 	refused := func(i int, err error) {
-		r.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "err", err)
+		s.reconciler.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "err", err)
 	}
 	return splitRefused(0, len(checks), func(from, to int) error {
-		findings, err := r.look(ctx, checks[from:to], request.Trigger)
+		findings, err := s.reconciler.look(ctx, checks[from:to], s.request.Trigger)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		for i, finding := range findings {
-			result.count(logs[from+i], finding.decision)
+			s.result.count(logs[from+i], finding.decision)
 			if finding.kind == Rejected {
 				refused(from+i, finding.err)
 			}

@@ -18,7 +18,7 @@ import (
 const (
 	// DefaultTimeout limits one transaction or query.
 	DefaultTimeout = 10 * time.Second
-	// defaultMaxConns is enough for two batches of each consumer, the sweep, the events, and a few requests of operators. A
+	// defaultMaxConns is enough for two batches of each consumer, the pages of a sweep, the events, and a few requests of operators. A
 	// pool_max_conns in the URL takes its place.
 	defaultMaxConns = 10
 )
