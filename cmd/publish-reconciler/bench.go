@@ -59,7 +59,9 @@ func (c *benchCommand) run(ctx context.Context, out output) error {
 }
 
 func (*benchCommand) measure(ctx context.Context, cfg bench.Config) (_ []bench.Figure, err error) {
-	servers, err := startEmbedded(ctx, streamstest.Config{ServerName: "publish-reconciler-bench"}, pgtest.Config{Durable: true})
+	// No checkpoint falls into one line and not into the next.
+	settings := map[string]string{"max_wal_size": "8GB", "checkpoint_timeout": "1h"}
+	servers, err := startEmbedded(ctx, streamstest.Config{ServerName: "publish-reconciler-bench"}, pgtest.Config{Durable: true, Settings: settings})
 	if err != nil {
 		return nil, err
 	}

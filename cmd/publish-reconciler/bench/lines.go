@@ -50,8 +50,12 @@ func webhooks(ctx context.Context, w *world) ([]Figure, error) {
 	return []Figure{headline, withEvents, all}, err
 }
 
-// backlog measures webhooks, each of which closes its log, with a service of its own.
+// backlog measures webhooks, each of which closes its log, with a service of its own. Nothing is left of what
+// was measured before.
 func (w *world) backlog(ctx context.Context, line, what string, n int, flags ...string) (figure Figure, err error) {
+	if err := w.exec(ctx, `TRUNCATE publish_logs, ledger_events`); err != nil {
+		return figure, err
+	}
 	s, err := w.start(ctx, flags...)
 	if err != nil {
 		return figure, err
@@ -63,7 +67,7 @@ func (w *world) backlog(ctx context.Context, line, what string, n int, flags ...
 	if err != nil {
 		return figure, err
 	}
-	return perSecond(line, what, n, took, 0), errors.Join(s.stop(), w.ends(ctx, w.posts, "success", "webhook_confirmed"))
+	return perSecond(line, what, n, took, 0), errors.Join(s.stop(), w.ends(ctx, warmLogs+n, "success", "webhook_confirmed"))
 }
 
 // confirm has webhooks about n new posts wait for the service, and returns how long it takes from the first of them that
