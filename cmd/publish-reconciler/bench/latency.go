@@ -16,7 +16,7 @@ import (
 )
 
 func latency(ctx context.Context, w *world) ([]Figure, error) {
-	took, err := w.latencies(ctx, 200, w.scale(30, 4))
+	took, err := w.latencies(ctx, 200, w.scale(30, 3))
 	if err != nil {
 		return nil, err
 	}
@@ -27,7 +27,7 @@ func latency(ctx context.Context, w *world) ([]Figure, error) {
 }
 
 func latencyUnderLoad(ctx context.Context, w *world) ([]Figure, error) {
-	took, err := w.latencies(ctx, 5000, w.scale(20, 3))
+	took, err := w.latencies(ctx, 5000, w.scale(20, 2))
 	if err != nil {
 		return nil, err
 	}

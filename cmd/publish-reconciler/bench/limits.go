@@ -18,7 +18,7 @@ const (
 
 // limits are what the same machine does at most with the same logs and messages, and what it does one at a time.
 func (w *world) limits(ctx context.Context, figure *Figure) error {
-	n := w.scale(100_000, 20_000)
+	n := w.scale(100_000, 10_000)
 	if err := w.limit(ctx, figure, oneStatementName, 0.5, n, w.oneStatement(confirmed)); err != nil {
 		return err
 	}

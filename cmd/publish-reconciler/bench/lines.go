@@ -26,7 +26,7 @@ func perSecond(line, what string, n int, took time.Duration, target float64) Fig
 
 // webhooks measures the backlog, without outcome events and with them.
 func webhooks(ctx context.Context, w *world) ([]Figure, error) {
-	n := w.scale(100_000, 20_000)
+	n := w.scale(100_000, 10_000)
 	headline, err := w.backlog(ctx, "webhooks", "backlog of webhooks → success", n, "--events=off")
 	if err != nil {
 		return nil, err
@@ -106,7 +106,7 @@ func (w *world) confirm(ctx context.Context, n int) (time.Duration, error) {
 // checks measures delayed checks that become due in the same second, from then on. Nobody said anything about
 // their logs, and they have no patience.
 func checks(ctx context.Context, w *world) ([]Figure, error) {
-	n := w.scale(100_000, 20_000)
+	n := w.scale(100_000, 10_000)
 	if _, err := w.start(ctx, "--events=off"); err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (w *world) checked(ctx context.Context) error {
 
 // finalChecks measures checks that find their logs closed, as most do.
 func finalChecks(ctx context.Context, w *world) ([]Figure, error) {
-	n := w.scale(200_000, 20_000)
+	n := w.scale(200_000, 10_000)
 	if _, err := w.start(ctx, "--events=off"); err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func finalChecks(ctx context.Context, w *world) ([]Figure, error) {
 
 // sweep measures one sweep of stale logs that nobody sent a message about.
 func sweep(ctx context.Context, w *world) ([]Figure, error) {
-	n := w.scale(1_000_000, 50_000)
+	n := w.scale(1_000_000, 20_000)
 	s, err := w.start(ctx, "--events=off")
 	if err != nil {
 		return nil, err
@@ -219,7 +219,7 @@ func sweep(ctx context.Context, w *world) ([]Figure, error) {
 	}
 	what := fmt.Sprintf("sweep of %d stale logs", n)
 	figure := perSecond("sweep", what, n, took, 20_000)
-	err = w.limit(ctx, &figure, oneStatementName, 0, w.scale(100_000, 20_000), w.oneStatement(failed))
+	err = w.limit(ctx, &figure, oneStatementName, 0, w.scale(100_000, 10_000), w.oneStatement(failed))
 	return []Figure{
 		figure,
 		{Line: "sweep", What: what + ", memory at most", Value: swept.peak, Unit: "MiB", Target: 128, Most: true},
@@ -244,7 +244,7 @@ func (w *world) sweep(ctx context.Context, n int) (time.Duration, error) {
 // sweepLarge measures how much longer a sweep of a few logs takes in a large table than in a small one.
 func sweepLarge(ctx context.Context, w *world) ([]Figure, error) {
 	const stale, sweeps = 1000, 5
-	small, large := w.scale(100_000, 10_000), w.scale(5_000_000, 200_000)
+	small, large := w.scale(100_000, 10_000), w.scale(5_000_000, 100_000)
 	if _, err := w.start(ctx, "--events=off"); err != nil {
 		return nil, err
 	}
@@ -281,7 +281,7 @@ func sweepLarge(ctx context.Context, w *world) ([]Figure, error) {
 
 // pruneUnderLoad measures what is left of the speed while old ledger events are deleted.
 func pruneUnderLoad(ctx context.Context, w *world) ([]Figure, error) {
-	n, old := w.scale(100_000, 10_000), w.scale(1_000_000, 100_000)
+	n, old := w.scale(100_000, 10_000), w.scale(1_000_000, 50_000)
 	if _, err := w.start(ctx, "--events=off"); err != nil {
 		return nil, err
 	}
@@ -350,7 +350,7 @@ func clusterOfThree(ctx context.Context, w *world) ([]Figure, error) {
 	if err := w.connect(ctx, 3); err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
 	}
-	n := w.scale(100_000, 20_000)
+	n := w.scale(100_000, 10_000)
 	figure, err := w.backlog(ctx, "cluster", "backlog of webhooks → success, streams on three servers of one machine", n, "--events=off", "--stream-replicas=3")
 	if err != nil {
 		return nil, err

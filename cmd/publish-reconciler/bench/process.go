@@ -68,7 +68,7 @@ func process(ctx context.Context, w *world) ([]Figure, error) {
 		return nil, err
 	}
 	figures = append(figures, idle...)
-	if _, err := w.confirm(ctx, w.scale(200_000, 20_000)); err != nil {
+	if _, err := w.confirm(ctx, w.scale(200_000, 10_000)); err != nil {
 		return nil, err
 	}
 	loaded, err := stats(s.cmd.Process.Pid)
@@ -104,7 +104,7 @@ func (w *world) idle(ctx context.Context, s *service) ([]Figure, error) {
 	if err != nil {
 		return nil, err
 	}
-	long := time.Duration(w.scale(60, 5)) * time.Second
+	long := time.Duration(w.scale(60, 3)) * time.Second
 	if err := pause(long); err != nil {
 		return nil, err
 	}
