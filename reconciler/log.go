@@ -148,6 +148,7 @@ const (
 	EventSkipped         EventType = "publish_reconcile_skipped"
 	EventExtended        EventType = "publish_deadline_extended"
 	EventOverridden      EventType = "publish_overridden"
+	EventCheckRequested  EventType = "publish_check_requested"
 )
 
 // Event is one line of a log's history, to be added to the ledger.

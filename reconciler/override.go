@@ -40,13 +40,19 @@ func (o Override) Validate() error {
 	if o.Status != StatusSuccess && o.Status != StatusFailed {
 		faults = append(faults, fmt.Errorf("status is %q: it must be success or failed", o.Status))
 	}
-	if actor := strings.TrimSpace(o.Actor); actor == "" || len(actor) > MaxActorBytes || !utf8.ValidString(actor) {
-		faults = append(faults, fmt.Errorf("actor is %d bytes long: it must name who overrides, in 1 to %d bytes of UTF-8", len(actor), MaxActorBytes))
-	}
+	faults = append(faults, validateActor(o.Actor, "overrides"))
 	if len(o.Note) > MaxNoteBytes || !utf8.ValidString(o.Note) {
 		faults = append(faults, fmt.Errorf("note is %d bytes long: it must have at most %d bytes of UTF-8", len(o.Note), MaxNoteBytes))
 	}
 	return errors.Join(faults...)
+}
+
+// validateActor wants to know who does something.
+func validateActor(name, does string) error {
+	if actor := strings.TrimSpace(name); actor == "" || len(actor) > MaxActorBytes || !utf8.ValidString(actor) {
+		return fmt.Errorf("actor is %d bytes long: it must name who %s, in 1 to %d bytes of UTF-8", len(actor), does, MaxActorBytes)
+	}
+	return nil
 }
 
 // Override sets a log's status, whatever it was, and returns the change. [ErrNotFound] and [ErrNoChange] tell

@@ -240,13 +240,17 @@ type deadReplayCommand struct {
 }
 
 func (c *deadReplayCommand) run(ctx context.Context, out output) error {
-	return c.act(ctx, out, deed{ask: "Replay", done: "replayed", prepare: func(ctx context.Context, letters *streams.Letters) (step, error) {
-		r, err := letters.Replayer(ctx, c.Again)
+	return c.act(ctx, out, replaying(c.Again))
+}
+
+func replaying(again bool) deed {
+	return deed{ask: "Replay", done: "replayed", prepare: func(ctx context.Context, letters *streams.Letters) (step, error) {
+		r, err := letters.Replayer(ctx, again)
 		if err != nil {
 			return nil, err
 		}
 		return r.ReplayAll, nil
-	}})
+	}}
 }
 
 type deadDropCommand struct {
@@ -254,10 +258,12 @@ type deadDropCommand struct {
 }
 
 func (c *deadDropCommand) run(ctx context.Context, out output) error {
-	return c.act(ctx, out, deed{ask: "Drop", done: "dropped", prepare: func(_ context.Context, letters *streams.Letters) (step, error) {
-		return letters.DropAll, nil
-	}})
+	return c.act(ctx, out, dropping)
 }
+
+var dropping = deed{ask: "Drop", done: "dropped", prepare: func(_ context.Context, letters *streams.Letters) (step, error) {
+	return letters.DropAll, nil
+}}
 
 // plural is "1 letter" or "12 letters".
 func plural(n int) string {

@@ -161,13 +161,16 @@ func (t *tally) add(l streams.Letter) error {
 	return nil
 }
 
+func (t *tally) sorted() []tallied {
+	return slices.SortedFunc(maps.Keys(t.counts), func(a, b tallied) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.reason, b.reason))
+	})
+}
+
 func (t *tally) print(w io.Writer) {
 	lines := newTable(w)
 	lines.line("KIND", "REASON", "LETTERS")
-	keys := slices.SortedFunc(maps.Keys(t.counts), func(a, b tallied) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.reason, b.reason))
-	})
-	for _, key := range keys {
+	for _, key := range t.sorted() {
 		lines.line(key.kind, key.reason, strconv.Itoa(t.counts[key]))
 	}
 	lines.flush()

@@ -44,6 +44,9 @@ func (o *operator) handler() http.Handler {
 	for _, r := range routes {
 		mux.Handle(r.pattern, o.authorized(o.serveEndpoint(endpoints[r.endpoint], r)))
 	}
+	if o.cfg.console != consoleOff {
+		o.console().Register(mux)
+	}
 	// On loopback there may be no token: a web page must not do what its visitor did not ask for.
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

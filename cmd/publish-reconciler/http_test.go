@@ -74,7 +74,7 @@ func TestReconcile(t *testing.T) {
 
 func TestBadRequests(t *testing.T) {
 	t.Parallel()
-	s := newWorld(t).serve()
+	s := newWorld(t).serve("--console=off")
 	const reconcile = "/publishing/reconcile"
 	for name, tt := range map[string]struct {
 		method, path, body string

@@ -50,6 +50,7 @@ type databaseSettings struct {
 type httpSettings struct {
 	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:"${http_addr}" help:"Where HTTP is served; beyond loopback only with an API token."`
 	APIToken string `name:"api-token" env:"API_TOKEN" help:"What requests must bring as a bearer token."`
+	Console  string `name:"console" env:"CONSOLE" default:"on" help:"The operator's page at /: on, readonly or off."`
 }
 
 type ruleSettings struct {
@@ -99,6 +100,7 @@ type config struct {
 	databaseURL     string
 	httpAddr        string
 	apiToken        string
+	console         consoleMode
 	policy          reconciler.Policy
 	probe           consumer.ProbeConfig
 	sweepInterval   time.Duration
@@ -109,6 +111,15 @@ type config struct {
 	batchSize       int           // zero: the consumer's default
 	log             logConfig
 }
+
+// consoleMode is what the operator's page may do.
+type consoleMode int
+
+const (
+	consoleOff consoleMode = iota
+	consoleReadOnly
+	consoleOn
+)
 
 type logConfig struct {
 	level  slog.Level
@@ -156,6 +167,7 @@ func (s settings) config() (config, error) {
 		databaseURL:    s.databaseSettings.read(&f),
 		httpAddr:       s.HTTPAddr,
 		apiToken:       s.token(),
+		console:        oneOf(&f, "console", "CONSOLE", s.Console, map[string]consoleMode{"on": consoleOn, "readonly": consoleReadOnly, "off": consoleOff}),
 		policy: reconciler.Policy{
 			DefaultTimeout: f.duration("default-timeout", "DEFAULT_TIMEOUT", s.DefaultTimeout, 0, maxTimeout),
 			Timeouts:       f.timeouts("platform-timeouts", "PLATFORM_TIMEOUTS", s.PlatformTimeouts),

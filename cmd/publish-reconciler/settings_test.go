@@ -58,6 +58,12 @@ func allSettings(t *testing.T) []setting {
 		},
 		{"api-token", "API_TOKEN", func(c config) any { return c.apiToken }, "", map[string]any{"hush": "hush", " hush\n": "hush"}, nil, ""}, //nolint:gocritic // white space is the case here
 		{
+			"console", "CONSOLE", func(c config) any { return c.console }, consoleOn,
+			map[string]any{"readonly": consoleReadOnly, "off": consoleOff},
+			[]string{"true", "On", "read-only"},
+			"one of off, on, readonly",
+		},
+		{
 			"default-timeout", "DEFAULT_TIMEOUT", func(c config) any { return c.policy.DefaultTimeout }, 10 * time.Minute,
 			map[string]any{"0s": time.Duration(0), "1h30m": 90 * time.Minute, "8760h": maxTimeout},
 			[]string{"10", "-1s", "8761h", "soon"},

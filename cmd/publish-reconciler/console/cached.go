@@ -1,0 +1,63 @@
+package console
+
+import (
+	"context"
+	"time"
+)
+
+// cached is what many visitors share. Whoever finds it too old looks anew, while the others wait for that; where nobody
+// visits nobody looks.
+type cached[T any] struct {
+	look func(context.Context) T
+	age  time.Duration
+	// turn holds what was found; whoever has taken it out may look.
+	turn chan found[T]
+}
+
+type found[T any] struct {
+	value T
+	at    time.Time
+	took  time.Duration
+}
+
+const (
+	// lookTime limits one look. Those who look have limits of their own, too.
+	lookTime = 10 * time.Second
+	// rest is how many times longer than a look took its result is good for: a twentieth of one connection's time, at
+	// most, goes into looking.
+	rest = 20
+)
+
+func newCached[T any](age time.Duration, look func(context.Context) T) cached[T] {
+	c := cached[T]{look: look, age: age, turn: make(chan found[T], 1)}
+	c.turn <- found[T]{}
+	return c
+}
+
+// get returns what is known, at most the age old, or older where a look takes long. The error is ctx's.
+func (c cached[T]) get(ctx context.Context) (T, error) {
+	select {
+	case last := <-c.turn:
+		defer func() { c.turn <- last }()
+		if last.at.IsZero() || time.Since(last.at) >= max(c.age, rest*last.took) {
+			// It is for the others too, who are still there when this visitor has gone.
+			looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
+			defer cancel()
+			start := time.Now()
+			last.value = c.look(looking)
+			last.at = time.Now()
+			last.took = last.at.Sub(start)
+		}
+		return last.value, nil
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// forget has the next visitor look anew.
+func (c cached[T]) forget() {
+	last := <-c.turn
+	last.at = time.Time{}
+	c.turn <- last
+}

@@ -1,0 +1,258 @@
+package console
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
+)
+
+// maxQuery is the most that is looked for, in bytes: no longer post can be sent.
+const maxQuery = 1024
+
+// listPage is a page of logs, or what a search found.
+type listPage struct {
+	// Query, Status, Platform, Reason and Before are what the address says.
+	Query, Status, Platform, Reason, Before string
+	Statuses                                []string
+	Reasons                                 []reconciler.Reason
+	Rows                                    []reconciler.Row
+	Parked                                  []repo.Parked
+	// Next is where the next page begins; empty on the last one.
+	Next string
+}
+
+// Filtered tells whether the address leaves something out.
+func (p listPage) Filtered() bool { return p.Status+p.Platform+p.Reason+p.Query != "" }
+
+var (
+	statuses = []string{"pending", "processing", "retry", "success", "failed"}
+	reasons  = []reconciler.Reason{
+		reconciler.ReasonWebhookConfirmed, reconciler.ReasonWebhookRejected, reconciler.ReasonWebhookTimeout, reconciler.ReasonWebhookLate,
+		reconciler.ReasonWebhookUnclear, reconciler.ReasonProbeConfirmed, reconciler.ReasonProbeRejected, reconciler.ReasonProbeUnclear,
+		reconciler.ReasonRetryBeforeFail, reconciler.ReasonPlatformHold, reconciler.ReasonOverridden,
+	}
+)
+
+// showLogs lists logs, newest first, or finds those of a post. The id of a log leads to it.
+func (c *Console) showLogs(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	page := listPage{
+		Query: strings.TrimSpace(q.Get("q")), Status: q.Get("status"), Platform: strings.TrimSpace(q.Get("platform")),
+		Reason: q.Get("reason"), Before: q.Get("before"), Statuses: statuses, Reasons: reasons,
+	}
+	if page.Reason != "" && !slices.Contains(page.Reasons, reconciler.Reason(page.Reason)) {
+		page.Reasons = append(slices.Clone(page.Reasons), reconciler.Reason(page.Reason))
+	}
+	title := "Logs"
+	if page.Query != "" {
+		if id, err := uuid.Parse(page.Query); err == nil {
+			http.Redirect(w, r, "/logs/"+id.String(), http.StatusSeeOther)
+			return nil
+		}
+		title = "Search"
+		if err := c.find(r, &page); err != nil {
+			return err
+		}
+	} else {
+		rows, more, err := c.cfg.Logs.List(r.Context(), map[string]string{
+			"status": page.Status, "platform": page.Platform, "reason": page.Reason, "before": page.Before,
+		})
+		if err != nil {
+			return err
+		}
+		if page.Rows = rows; more {
+			page.Next = rows[len(rows)-1].ID.String()
+		}
+	}
+	return c.render(w, r, http.StatusOK, "logs.html", view{Title: title, Section: "logs", Query: page.Query}, page)
+}
+
+func (c *Console) find(r *http.Request, page *listPage) error {
+	if len(page.Query) > maxQuery || strings.ContainsRune(page.Query+page.Platform, 0) {
+		return problem(http.StatusBadRequest, "A post’s id has at most %d bytes, and none of them is zero.", maxQuery)
+	}
+	rows, parked, err := c.cfg.Logs.Find(r.Context(), page.Platform, strings.ToValidUTF8(page.Query, "\uFFFD"))
+	if err != nil {
+		return err
+	}
+	page.Rows = slices.DeleteFunc(rows, func(row reconciler.Row) bool {
+		return page.Status != "" && string(row.Status) != page.Status || page.Reason != "" && string(row.Reason) != page.Reason
+	})
+	page.Parked = parked
+	return nil
+}
+
+// logPage is all that is known of a log.
+type logPage struct {
+	reconciler.View
+	reconciler.Explanation
+	Timeline []moment
+	// Done is what was just done to it, in words.
+	Done string
+}
+
+// moment is a line of a log's timeline.
+type moment struct {
+	reconciler.HistoryEvent
+	Heading string
+	// Fields are the event's metadata, what tells most first; what the log says already is left out.
+	Fields []field
+}
+
+type field struct{ Name, Value string }
+
+var done = map[string]string{
+	"override": "The log was overridden. It stands in its timeline below.",
+	"check":    "A check was asked for. What it finds stands below within a moment; load the page again to see it.",
+}
+
+func (c *Console) showLog(w http.ResponseWriter, r *http.Request) error {
+	page, err := c.readLog(r)
+	if err != nil {
+		return err
+	}
+	page.Done = done[r.URL.Query().Get("done")]
+	return c.render(w, r, http.StatusOK, "log.html", view{Title: "Log " + page.ID.String(), Section: "logs"}, page)
+}
+
+func (c *Console) readLog(r *http.Request) (logPage, error) {
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		return logPage{}, problem(http.StatusBadRequest, "%s is no log’s id: it must be a UUID. To find a post, search for it.", quote(r.PathValue("id")))
+	}
+	var page logPage
+	if page.View, page.Explanation, err = c.cfg.Logs.View(r.Context(), id); err != nil {
+		return logPage{}, err
+	}
+	for _, event := range slices.Backward(page.History) {
+		page.Timeline = append(page.Timeline, newMoment(event))
+	}
+	return page, nil
+}
+
+// newMoment reads an event, which others may have written.
+func newMoment(event reconciler.HistoryEvent) moment {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(event.Metadata, &fields)
+	text := func(key string) (s string) {
+		_ = json.Unmarshal(fields[key], &s)
+		return s
+	}
+	m := moment{HistoryEvent: event, Heading: cmp.Or(map[reconciler.EventType]string{
+		reconciler.EventWebhookReceived: "Webhook received",
+		reconciler.EventReconciled:      words(text("action")),
+		reconciler.EventSkipped:         "Left open past its deadline",
+		reconciler.EventExtended:        "Deadline extended",
+		reconciler.EventOverridden:      "Overridden by " + cmp.Or(text("actor"), "somebody"),
+		reconciler.EventCheckRequested:  "Check asked for by " + cmp.Or(text("actor"), "somebody"),
+	}[event.Type], words(string(event.Type)))}
+	if m.Heading != "" {
+		m.Heading = strings.ToUpper(m.Heading[:1]) + m.Heading[1:]
+	}
+	for _, said := range []string{"platform", "external_post_id", "action"} {
+		delete(fields, said)
+	}
+	first := []string{"from", "to", "reason", "trigger", "webhook_status", "actor", "note"}
+	for _, key := range slices.Concat(first, slices.Sorted(maps.Keys(fields))) {
+		raw, left := fields[key]
+		if !left {
+			continue
+		}
+		delete(fields, key)
+		value := string(raw)
+		_ = json.Unmarshal(raw, &value) // what is no string stays JSON
+		m.Fields = append(m.Fields, field{key, value})
+	}
+	return m
+}
+
+// overridePage asks before an override.
+type overridePage struct {
+	logPage
+	To reconciler.Status
+	// Actor and Note are what was typed before; Wrong is what was wrong with it.
+	Actor, Note, Wrong string
+	MaxActor, MaxNote  int
+}
+
+func (c *Console) askOverride(w http.ResponseWriter, r *http.Request) error {
+	return c.showOverride(w, r, http.StatusOK, overridePage{To: reconciler.Status(r.URL.Query().Get("status"))})
+}
+
+func (c *Console) showOverride(w http.ResponseWriter, r *http.Request, status int, page overridePage) (err error) {
+	if page.To != reconciler.StatusSuccess && page.To != reconciler.StatusFailed {
+		return problem(http.StatusBadRequest, "A log can be marked success or failed, and not %s.", quote(string(page.To)))
+	}
+	if page.logPage, err = c.readLog(r); err != nil {
+		return err
+	}
+	page.MaxActor, page.MaxNote = reconciler.MaxActorBytes, reconciler.MaxNoteBytes
+	return c.render(w, r, status, "override.html", view{Title: "Override a log", Section: "logs"}, page)
+}
+
+func (c *Console) override(w http.ResponseWriter, r *http.Request) error {
+	if err := parseForm(r); err != nil {
+		return err
+	}
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		return problem(http.StatusBadRequest, "%s is no log’s id.", quote(r.PathValue("id")))
+	}
+	override := reconciler.Override{
+		LogID: id, Status: reconciler.Status(r.PostForm.Get("status")), Actor: strings.TrimSpace(r.PostForm.Get("actor")), Note: strings.TrimSpace(r.PostForm.Get("note")),
+	}
+	if wrong := override.Validate(); wrong != nil {
+		return c.showOverride(w, r, http.StatusBadRequest, overridePage{To: override.Status, Actor: override.Actor, Note: override.Note, Wrong: wrong.Error()})
+	}
+	if err := c.cfg.Deeds.Override(r.Context(), override); err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/logs/"+id.String()+"?done=override", http.StatusSeeOther)
+	return nil
+}
+
+// checkPage asks before a check.
+type checkPage struct {
+	logPage
+	Actor, Wrong string
+	MaxActor     int
+}
+
+func (c *Console) askCheck(w http.ResponseWriter, r *http.Request) error {
+	return c.showCheck(w, r, http.StatusOK, checkPage{})
+}
+
+func (c *Console) showCheck(w http.ResponseWriter, r *http.Request, status int, page checkPage) (err error) {
+	if page.logPage, err = c.readLog(r); err != nil {
+		return err
+	}
+	page.MaxActor = reconciler.MaxActorBytes
+	return c.render(w, r, status, "check.html", view{Title: "Check a log", Section: "logs"}, page)
+}
+
+func (c *Console) check(w http.ResponseWriter, r *http.Request) error {
+	if err := parseForm(r); err != nil {
+		return err
+	}
+	id, err := uuid.Parse(r.PathValue("id"))
+	if err != nil {
+		return problem(http.StatusBadRequest, "%s is no log’s id.", quote(r.PathValue("id")))
+	}
+	request := reconciler.CheckRequest{LogID: id, Actor: strings.TrimSpace(r.PostForm.Get("actor"))}
+	if wrong := request.Validate(); wrong != nil {
+		return c.showCheck(w, r, http.StatusBadRequest, checkPage{Actor: request.Actor, Wrong: wrong.Error()})
+	}
+	if err := c.cfg.Deeds.Check(r.Context(), request); err != nil {
+		return err
+	}
+	http.Redirect(w, r, "/logs/"+id.String()+"?done=check", http.StatusSeeOther)
+	return nil
+}

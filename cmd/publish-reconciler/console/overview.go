@@ -1,0 +1,319 @@
+package console
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"publish-reconciler/reconciler"
+	"publish-reconciler/repo"
+)
+
+const (
+	// pastWindow is what the chart shows; pastStep is one of its points.
+	pastWindow = 24 * time.Hour
+	pastStep   = 10 * time.Minute
+	// nowAge and pastAge are how old what all visitors share may get, at least; see [cached].
+	nowAge  = 2 * time.Second
+	pastAge = 15 * time.Second
+	// maxRows bounds the table of platforms. Their names are the publishers'.
+	maxRows = 100
+	// maxStreams bounds the visitors who watch at the same time.
+	maxStreams = 100
+	// writeTime is how long a visitor may take to read what moved.
+	writeTime = 10 * time.Second
+)
+
+// Now is how things stand.
+type Now struct {
+	// Parts says of each part of the service "ok", or what is wrong.
+	Parts     map[string]string
+	Platforms []repo.Backlog
+	Holds     []reconciler.Hold
+	Waiting   *repo.Waiting // nil: not known, and so are the next two
+	Dead      *uint64
+	NextSweep *NextSweep
+	// Timeout is a platform's.
+	Timeout func(platform string) time.Duration
+}
+
+// NextSweep is when the next sweep comes, and why then, in words. A zero time: under way, or none is pending.
+type NextSweep struct {
+	At  time.Time
+	Why string
+}
+
+// Past is what happened.
+type Past struct {
+	Activity []repo.Activity
+	Times    []repo.ConfirmTimes
+}
+
+// overview is the page.
+type overview struct {
+	At time.Time
+	// Headline says whether all is well; Well that it is.
+	Headline  string
+	Well      bool
+	Parts     []part
+	Platforms []platformRow
+	More      int // platforms that are left out
+	Waiting   *repo.Waiting
+	Dead      *uint64
+	NextSweep *NextSweep
+	// PastTrouble is why nothing is known of the past; empty when something is.
+	PastTrouble string
+	Day         counts
+	// Points are the chart's, as JSON: seconds, confirmed, failed by timeout, failed otherwise.
+	Points string
+}
+
+type part struct {
+	Name, State string
+	OK          bool
+}
+
+type counts struct{ Confirmed, TimedOut, Rejected, Late int }
+
+func (c *counts) add(a repo.Activity) {
+	c.Confirmed += a.Confirmed
+	c.TimedOut += a.TimedOut
+	c.Rejected += a.Rejected
+	c.Late += a.Late
+}
+
+type platformRow struct {
+	repo.Backlog
+	Timeout   time.Duration
+	HeldUntil *time.Time
+	Hour, Day counts
+	Times     *repo.ConfirmTimes
+	// Tight tells that one in a hundred confirmations comes in the last fifth of the timeout, or later.
+	Tight bool
+}
+
+// overviews makes the overview, once for all who look at it.
+type overviews struct {
+	console *Console
+	now     cached[Now]
+	past    cached[pastAt]
+	// fragment is the part of the page that moves, as it is sent.
+	fragment cached[[]byte]
+	streams  atomic.Int64
+}
+
+type pastAt struct {
+	Past
+	since   time.Time
+	trouble string
+}
+
+func newOverviews(c *Console) *overviews {
+	o := &overviews{console: c}
+	o.now = newCached(nowAge, c.cfg.Facts.Now)
+	o.past = newCached(pastAge, func(ctx context.Context) pastAt {
+		since := time.Now().Add(-pastWindow).Truncate(pastStep)
+		past, err := c.cfg.Facts.Past(ctx, since, pastStep)
+		trouble := ""
+		if err != nil {
+			_, trouble = c.cfg.Translate(err)
+		}
+		return pastAt{past, since, trouble}
+	})
+	o.fragment = newCached(nowAge/2, func(ctx context.Context) []byte {
+		page, err := o.look(ctx)
+		var text bytes.Buffer
+		if err == nil {
+			err = templates["overview.html"].ExecuteTemplate(&text, "live", page)
+		}
+		if err != nil {
+			return nil
+		}
+		return text.Bytes()
+	})
+	return o
+}
+
+// look puts together what is known. The error is ctx's.
+func (o *overviews) look(ctx context.Context) (overview, error) {
+	now, err := o.now.get(ctx)
+	if err != nil {
+		return overview{}, err
+	}
+	past, err := o.past.get(ctx)
+	if err != nil {
+		return overview{}, err
+	}
+	return newOverview(now, past, time.Now()), nil
+}
+
+func newOverview(now Now, past pastAt, at time.Time) overview {
+	page := overview{
+		At: at, Well: true, Waiting: now.Waiting, Dead: now.Dead, NextSweep: now.NextSweep, PastTrouble: past.trouble,
+	}
+	rows := make(map[string]*platformRow)
+	row := func(name string) *platformRow {
+		if rows[name] == nil {
+			rows[name] = &platformRow{Backlog: repo.Backlog{Platform: name}, Timeout: now.Timeout(name)}
+		}
+		return rows[name]
+	}
+	for _, backlog := range now.Platforms {
+		row(backlog.Platform).Backlog = backlog
+	}
+	for _, hold := range now.Holds {
+		row(hold.Platform).HeldUntil = &hold.Until
+	}
+	hourAgo := at.Add(-time.Hour)
+	for _, a := range past.Activity {
+		r := row(a.Platform)
+		r.Day.add(a)
+		page.Day.add(a)
+		if a.At.Add(pastStep).After(hourAgo) {
+			r.Hour.add(a)
+		}
+	}
+	for _, times := range past.Times {
+		r := row(times.Platform)
+		r.Times, r.Tight = &times, times.P99 > r.Timeout*4/5
+	}
+	for _, r := range rows {
+		page.Platforms = append(page.Platforms, *r)
+	}
+	slices.SortFunc(page.Platforms, func(a, b platformRow) int { return strings.Compare(a.Platform, b.Platform) })
+	if page.More = len(page.Platforms) - maxRows; page.More > 0 {
+		// Those with the most open logs stay.
+		slices.SortStableFunc(page.Platforms, func(a, b platformRow) int { return cmp.Compare(b.Open, a.Open) })
+		page.Platforms = page.Platforms[:maxRows]
+	}
+	page.Points = points(past, at)
+	page.judge(now)
+	return page
+}
+
+// judge sums up in a sentence.
+func (p *overview) judge(now Now) {
+	var troubles []string
+	for name, state := range now.Parts {
+		ok := state == "ok"
+		p.Parts = append(p.Parts, part{name, state, ok})
+		if !ok {
+			troubles = append(troubles, name+" is not ready")
+		}
+	}
+	slices.SortFunc(p.Parts, func(a, b part) int { return strings.Compare(a.Name, b.Name) })
+	slices.Sort(troubles)
+	if held := len(now.Holds); held > 0 {
+		troubles = append(troubles, counted(held, "platform is held", "platforms are held"))
+	}
+	if skipped := p.sum(func(r platformRow) int { return r.Skipped }); skipped > 0 {
+		troubles = append(troubles, counted(skipped, "log is skipped", "logs are skipped")+" for unclear evidence")
+	}
+	if p.Dead != nil && *p.Dead > 0 {
+		troubles = append(troubles, counted(int(min(*p.Dead, 1<<30)), "dead letter waits", "dead letters wait"))
+	}
+	p.Well = len(troubles) == 0
+	p.Headline = "All is well: everything is ready, and nothing waits for a person."
+	if !p.Well {
+		p.Headline = strings.Join(troubles, "; ") + "."
+		p.Headline = strings.ToUpper(p.Headline[:1]) + p.Headline[1:]
+	}
+}
+
+func (p *overview) sum(of func(platformRow) int) (n int) {
+	for _, r := range p.Platforms {
+		n += of(r)
+	}
+	return n
+}
+
+// Total is the table's last line.
+func (p overview) Total() platformRow {
+	var total platformRow
+	for _, r := range p.Platforms {
+		total.Open += r.Open
+		total.Due += r.Due
+		total.Skipped += r.Skipped
+		total.Held += r.Held
+		total.Hour.TimedOut += r.Hour.TimedOut
+		total.Day.TimedOut += r.Day.TimedOut
+	}
+	return total
+}
+
+// points are one for each step, also where nothing happened.
+func points(past pastAt, at time.Time) string {
+	steps := int(at.Sub(past.since)/pastStep) + 1
+	if past.since.IsZero() || steps < 1 || steps > 2*int(pastWindow/pastStep) {
+		return "[]"
+	}
+	seconds, confirmed, timedOut, rejected := make([]int64, steps), make([]int, steps), make([]int, steps), make([]int, steps)
+	for i := range steps {
+		seconds[i] = past.since.Add(time.Duration(i) * pastStep).Unix()
+	}
+	for _, a := range past.Activity {
+		if i := int(a.At.Sub(past.since) / pastStep); i >= 0 && i < steps {
+			confirmed[i] += a.Confirmed + a.Late
+			timedOut[i] += a.TimedOut
+			rejected[i] += a.Rejected
+		}
+	}
+	text, err := json.Marshal([]any{seconds, confirmed, timedOut, rejected})
+	if err != nil {
+		panic(err) // numbers are always JSON
+	}
+	return string(text)
+}
+
+func (c *Console) showOverview(w http.ResponseWriter, r *http.Request) error {
+	page, err := c.live.look(r.Context())
+	if err != nil {
+		return err
+	}
+	return c.render(w, r, http.StatusOK, "overview.html", view{Title: "Overview", Section: "overview", Chart: true}, page)
+}
+
+// streamOverview sends the part that moves, whenever it has, as server-sent events (HTML Standard, 9.2).
+func (c *Console) streamOverview(w http.ResponseWriter, r *http.Request) error {
+	if c.live.streams.Add(1) > maxStreams {
+		c.live.streams.Add(-1)
+		return problem(http.StatusServiceUnavailable, "More than %d visitors watch already.", maxStreams)
+	}
+	defer c.live.streams.Add(-1)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold it back
+	stream := http.NewResponseController(w)
+	var last []byte
+	for {
+		fragment, err := c.live.fragment.get(r.Context())
+		if err != nil {
+			return nil //nolint:nilerr // the visitor has gone
+		}
+		text := ": nothing moved\n\n"
+		if fragment != nil && !bytes.Equal(fragment, last) {
+			last = fragment
+			text = "data: " + strings.ReplaceAll(strings.TrimSpace(string(fragment)), "\n", "\ndata: ") + "\n\n"
+		}
+		_ = stream.SetWriteDeadline(time.Now().Add(writeTime))
+		if _, err := fmt.Fprint(w, text); err != nil {
+			return nil //nolint:nilerr // the visitor has gone
+		}
+		if stream.Flush() != nil {
+			return nil
+		}
+		select {
+		case <-time.After(nowAge):
+		case <-r.Context().Done():
+			return nil
+		case <-c.cfg.Stop:
+			return nil
+		}
+	}
+}
