@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/google/go-cmp/cmp"
+)
+
+// browsers are the usual names of Chromium and Chrome, those first that have no window.
+var browsers = []string{
+	"chromium-headless-shell", "chrome-headless-shell", "headless_shell", "headless-shell",
+	"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
+	"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium",
+}
+
+// fetchedBrowser is an npm package that brings a Chromium and the libraries that a bare machine lacks, for Linux on x64.
+const fetchedBrowser = "@sparticuz/chromium@153.0.0"
+
+// findBrowser returns the machine's own browser or, where there is none, one that npm fetches into a cache.
+var findBrowser = sync.OnceValues(func() (string, error) {
+	for _, name := range browsers {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	path, err := fetchBrowser()
+	if err != nil {
+		return "", fmt.Errorf("the page is tested in a browser, and there is none: install Chromium or Chrome (Debian: chromium-headless-shell), or npm, which fetches one: %w", err)
+	}
+	return path, nil
+})
+
+// fetchBrowser fetches once for all. Two at a time do it twice, and the second finds what it wants.
+func fetchBrowser() (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "publish-reconciler", "browser")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	command := func(name string, args ...string) ([]byte, error) {
+		var stderr bytes.Buffer
+		cmd := exec.CommandContext(ctx, name, args...)
+		cmd.Dir, cmd.Stderr = dir, &stderr
+		cmd.Env = append(os.Environ(), "TMPDIR="+dir, "AWS_LAMBDA_JS_RUNTIME=nodejs22.x") // it unpacks there, with its libraries
+		out, err := cmd.Output()
+		if err != nil {
+			err = errors.Join(err, errors.New(strings.TrimSpace(stderr.String())))
+		}
+		return out, err
+	}
+	if _, err := command("npm", "install", "--no-save", "--no-audit", "--no-fund", "--silent", "--prefix", dir, fetchedBrowser); err != nil {
+		return "", err
+	}
+	out, err := command("node", "--input-type=module", "--eval", `import c from "@sparticuz/chromium"; console.log(await c.executablePath())`)
+	return strings.TrimSpace(string(out)), err
+}
+
+// visitor is somebody with a browser of its own, who has nothing in it that went wrong.
+type visitor struct {
+	testing.TB
+	ctx context.Context //nolint:containedctx // chromedp's way: the browser's tab
+	url string
+
+	mu     sync.Mutex
+	faults []string
+}
+
+// visit opens a browser at the service's page.
+func (s served) visit() *visitor {
+	s.Helper()
+	path, err := findBrowser()
+	if err != nil {
+		s.Fatal(err)
+	}
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(soon),
+		chromedp.Flag("force-color-profile", "srgb"), chromedp.Flag("hide-scrollbars", false))...)
+	silent := func(string, ...any) {} // it complains of messages that are newer than it
+	ctx, closeTab := chromedp.NewContext(allocator, chromedp.WithErrorf(silent), chromedp.WithLogf(silent))
+	s.Cleanup(func() {
+		closeTab()
+		stop()
+	})
+	v := &visitor{TB: s.TB, ctx: ctx, url: s.url}
+	chromedp.ListenTarget(ctx, v.listen)
+	v.do(log.Enable(), runtime.Enable(), network.Enable(), emulation.SetDeviceMetricsOverride(1200, 800, 1, false))
+	s.Cleanup(func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		for _, fault := range v.faults {
+			s.Errorf("the browser says: %s", fault)
+		}
+	})
+	return v
+}
+
+// listen notes scripts that fail, and what the Content-Security-Policy refused.
+func (v *visitor) listen(event any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch e := event.(type) {
+	case *runtime.EventExceptionThrown:
+		v.faults = append(v.faults, e.ExceptionDetails.Error())
+	case *log.EventEntryAdded:
+		// What a server answers with is looked at in the pages.
+		if e.Entry.Level == log.LevelError && e.Entry.Source != log.SourceNetwork {
+			v.faults = append(v.faults, e.Entry.Text)
+		}
+	}
+}
+
+// try gives up after a while: the first call must have no limit of its own, which would be the browser's.
+func (v *visitor) try(actions ...chromedp.Action) error {
+	done := make(chan error, 1)
+	go func() { done <- chromedp.Run(v.ctx, actions...) }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(soon):
+		return fmt.Errorf("not within %s", soon)
+	}
+}
+
+func (v *visitor) do(actions ...chromedp.Action) {
+	v.Helper()
+	if err := v.try(actions...); err != nil {
+		text := ""
+		_ = chromedp.Run(v.ctx, chromedp.Evaluate(`document.location + "\n" + document.body.innerText`, &text))
+		v.Fatalf("%v, at %s", err, text)
+	}
+}
+
+func (v *visitor) open(path string) {
+	v.Helper()
+	v.do(chromedp.Navigate(v.url + path))
+}
+
+// follow clicks a link or a button by its words, and waits for the page behind it.
+func (v *visitor) follow(words string) {
+	v.Helper()
+	v.leave(chromedp.Click(`//main//*[self::a or self::button][contains(normalize-space(.), "`+words+`")]`, chromedp.BySearch))
+}
+
+// leave does what leads to another page, and waits for that.
+func (v *visitor) leave(actions ...chromedp.Action) {
+	v.Helper()
+	v.do(chromedp.ActionFunc(func(ctx context.Context) error {
+		_, err := chromedp.RunResponse(ctx, actions...)
+		return err
+	}))
+}
+
+// eval is what JavaScript has to say.
+func eval[T any](v *visitor, js string) (value T) {
+	v.Helper()
+	v.do(chromedp.Evaluate(js, &value))
+	return value
+}
+
+func (v *visitor) text() string {
+	v.Helper()
+	return eval[string](v, `document.querySelector("main").innerText`)
+}
+
+func (v *visitor) at() string {
+	v.Helper()
+	return strings.TrimPrefix(eval[string](v, `document.location.href`), v.url)
+}
+
+func (v *visitor) sees(parts ...string) {
+	v.Helper()
+	for _, part := range parts {
+		contains(v, v.text(), part)
+	}
+}
+
+// rows are the texts of the first cells of a page's table.
+func (v *visitor) rows() []string {
+	v.Helper()
+	return eval[[]string](v, `[...document.querySelectorAll("main .scroll tbody tr")].map(row => row.cells[0].innerText.trim())`)
+}
+
+func (v *visitor) hasRows(want ...string) {
+	v.Helper()
+	if diff := cmp.Diff(want, v.rows()); diff != "" {
+		v.Errorf("rows of %s: %s", v.at(), diff)
+	}
+}
