@@ -2,14 +2,18 @@ package repo
 
 // The statements whose plans are tested.
 const (
-	DueSQL         = dueSQL
-	LockPostsSQL   = lockPostsSQL
-	LockLogsSQL    = lockLogsSQL
-	PruneLedgerSQL = pruneLedgerSQL
+	DueSQL          = dueSQL
+	LockPostsSQL    = lockPostsSQL
+	LockLogsSQL     = lockLogsSQL
+	PruneLedgerSQL  = pruneLedgerSQL
+	ConfirmTimesSQL = confirmTimesSQL
 )
 
 // MigrationsLock is the advisory lock of whoever migrates.
 const MigrationsLock = migrationsLock
+
+// FindPostSQL is the search for a post.
+var FindPostSQL = findPostSQL
 
 // ListSQL is the statement of a list's page.
 var ListSQL = listSQL

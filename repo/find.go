@@ -14,14 +14,14 @@ const (
 	maxPlatforms = 1000
 
 	// everyPlatformSQL steps from name to name through an index that begins with the platform: it costs as many steps as
-	// there are platforms, not rows. A name that is given leaves one.
+	// there are platforms, not rows. A name that is given is the only one.
 	everyPlatformSQL = `
 WITH RECURSIVE known AS (
-    SELECT min(platform) AS platform, 1 AS n FROM %[1]s WHERE $2::text IS NULL OR platform = $2
+    SELECT coalesce($2::text, (SELECT min(platform) FROM %[1]s)) AS platform, 1 AS n
     UNION ALL
     SELECT (SELECT min(t.platform) FROM %[1]s t WHERE t.platform > known.platform), n + 1
       FROM known
-     WHERE known.platform IS NOT NULL AND $2::text IS NULL AND n < $3
+     WHERE known.platform IS NOT NULL AND $2 IS NULL AND n < $3
 ), found AS MATERIALIZED (
     SELECT id FROM %[1]s
      WHERE platform = ANY (ARRAY(SELECT platform FROM known)) AND external_post_id = $1

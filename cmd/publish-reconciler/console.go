@@ -225,7 +225,9 @@ func choose(ctx context.Context, letters *streams.Letters, choice console.Letter
 			return nil, 0, err
 		}
 	}
-	return func(ctx context.Context, visit func(streams.Letter) error) error { return letters.Each(ctx, filter, visit) }, filter.Through, nil
+	return func(ctx context.Context, visit func(streams.Letter) error) error {
+		return letters.Each(ctx, filter, visit)
+	}, filter.Through, nil
 }
 
 // Act is dead replay and dead drop.

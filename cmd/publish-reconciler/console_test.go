@@ -156,7 +156,9 @@ func TestConsoleIsLive(t *testing.T) {
 	v := s.visit()
 	v.open("/")
 	v.do(chromedp.Evaluate(`window.same = true`, nil), chromedp.WaitVisible(".uplot canvas"))
-	open := func(n string) bool { return eval[string](v, `document.querySelector("[data-key='0-open']").innerText`) == n }
+	open := func(n string) bool {
+		return eval[string](v, `document.querySelector("[data-key='0-open']").innerText`) == n
+	}
 	eventually(t, "one open log", func() bool { return open("1") })
 	for _, post := range []string{"ig_2", "ig_3"} {
 		w.publish(post, "processing", `{}`, 0)

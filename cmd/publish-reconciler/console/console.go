@@ -110,9 +110,9 @@ type LetterOutcome struct {
 
 // Console serves the page. Make one with [New].
 type Console struct {
-	cfg  Config
-	key  []byte // signs sessions
-	live *overviews
+	cfg       Config
+	key       []byte // signs sessions
+	live      *overviews
 	attention cached[attention]
 }
 

@@ -146,21 +146,18 @@ func newMoment(event reconciler.HistoryEvent) moment {
 		_ = json.Unmarshal(fields[key], &s)
 		return s
 	}
-	m := moment{HistoryEvent: event, Heading: cmp.Or(map[reconciler.EventType]string{
+	m := moment{HistoryEvent: event, Heading: capital(cmp.Or(map[reconciler.EventType]string{
 		reconciler.EventWebhookReceived: "Webhook received",
 		reconciler.EventReconciled:      words(text("action")),
 		reconciler.EventSkipped:         "Left open past its deadline",
 		reconciler.EventExtended:        "Deadline extended",
 		reconciler.EventOverridden:      "Overridden by " + cmp.Or(text("actor"), "somebody"),
 		reconciler.EventCheckRequested:  "Check asked for by " + cmp.Or(text("actor"), "somebody"),
-	}[event.Type], words(string(event.Type)))}
-	if m.Heading != "" {
-		m.Heading = strings.ToUpper(m.Heading[:1]) + m.Heading[1:]
-	}
-	for _, said := range []string{"platform", "external_post_id", "action"} {
+	}[event.Type], words(string(event.Type))))}
+	for _, said := range []string{"platform", "external_post_id", "action", "actor"} {
 		delete(fields, said)
 	}
-	first := []string{"from", "to", "reason", "trigger", "webhook_status", "actor", "note"}
+	first := []string{"from", "to", "reason", "trigger", "webhook_status", "note"}
 	for _, key := range slices.Concat(first, slices.Sorted(maps.Keys(fields))) {
 		raw, left := fields[key]
 		if !left {

@@ -222,8 +222,7 @@ func (p *overview) judge(now Now) {
 	p.Well = len(troubles) == 0
 	p.Headline = "All is well: everything is ready, and nothing waits for a person."
 	if !p.Well {
-		p.Headline = strings.Join(troubles, "; ") + "."
-		p.Headline = strings.ToUpper(p.Headline[:1]) + p.Headline[1:]
+		p.Headline = capital(strings.Join(troubles, "; ")) + "."
 	}
 }
 
@@ -248,9 +247,10 @@ func (p overview) Total() platformRow {
 	return total
 }
 
-// points are one for each step, also where nothing happened.
+// points are one for each step, also where nothing happened. The last one is left out: it is not over, and would look
+// like a fall.
 func points(past pastAt, at time.Time) string {
-	steps := int(at.Sub(past.since)/pastStep) + 1
+	steps := int(at.Sub(past.since) / pastStep)
 	if past.since.IsZero() || steps < 1 || steps > 2*int(pastWindow/pastStep) {
 		return "[]"
 	}

@@ -148,6 +148,7 @@ var functions = template.FuncMap{
 	"asset": func(name string) string { return "/assets/" + name + "?v=" + assets[name].version },
 	"time":  timeElement, "duration": duration, "number": number, "counted": counted,
 	"shown": shown, "pretty": pretty, "isLink": isLink, "query": query, "words": words,
+	"sentence": func(text string) string { return capital(shown(text)) },
 }
 
 // timeElement is a moment to the second, in UTC; a dash for none.
@@ -199,6 +200,15 @@ func counted(n int, one, many string) string {
 		return "1 " + one
 	}
 	return number(n) + " " + many
+}
+
+// capital begins as a sentence does.
+func capital(text string) string {
+	first, size := utf8.DecodeRuneInString(text)
+	if size == 0 {
+		return text
+	}
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 // words is a name of the service's without its underscores.
