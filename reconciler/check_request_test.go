@@ -18,7 +18,7 @@ func TestNoteCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 		row := m.row(1)
-		if row.writes != 0 || row.UpdatedAt != before || row.Status != status || len(m.row(2).ledger) != 0 || len(m.outbox) != 0 {
+		if row.writes != 0 || !row.UpdatedAt.Equal(before) || row.Status != status || len(m.row(2).ledger) != 0 || len(m.outbox) != 0 {
 			t.Errorf("%s: more than the ledger is written: %+v", status, row)
 		}
 		event := row.ledger[0]

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"os/exec"
-	"path"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -28,64 +25,16 @@ var browsers = []string{
 	"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", "/Applications/Chromium.app/Contents/MacOS/Chromium",
 }
 
-// fetchedBrowser is an npm package that brings a Chromium, and the libraries and fonts that a bare machine lacks, for
-// Linux on x64.
-const fetchedBrowser = "@sparticuz/chromium@153.0.0"
-
-// findBrowser returns the machine's own browser or, where there is none, one that npm fetches into a cache.
-var findBrowser = sync.OnceValues(func() (options []chromedp.ExecAllocatorOption, err error) {
+// findBrowser returns the machine's own browser. None is fetched where there is none, as Postgres is: those that a registry
+// has need libraries that a bare machine lacks, too.
+var findBrowser = sync.OnceValues(func() (string, error) {
 	for _, name := range browsers {
 		if path, err := exec.LookPath(name); err == nil {
-			return []chromedp.ExecAllocatorOption{chromedp.ExecPath(path)}, nil
+			return path, nil
 		}
 	}
-	dir, err := fetchBrowser()
-	if err != nil {
-		return nil, fmt.Errorf("the page is tested in a browser, and there is none: install Chromium or Chrome (on Debian chromium-headless-shell), or npm, which fetches one for Linux on x64: %w", err)
-	}
-	return []chromedp.ExecAllocatorOption{
-		chromedp.ExecPath(filepath.Join(dir, "chromium")),
-		chromedp.Env("LD_LIBRARY_PATH="+filepath.Join(dir, "al2023", "lib"), "FONTCONFIG_PATH="+filepath.Join(dir, "fonts")),
-	}, nil
+	return "", errors.New("the page is tested in a browser, and there is none: install Chromium or Chrome (on Debian: apt-get install chromium-headless-shell fonts-dejavu-core)")
 })
-
-// fetchBrowser returns a directory with a browser. It appears there whole or not at all.
-func fetchBrowser() (dir string, err error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir = filepath.Join(cache, "publish-reconciler", "browser-"+path.Base(fetchedBrowser))
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return "", err
-	}
-	unfinished, err := os.MkdirTemp(filepath.Dir(dir), "unfinished-browser-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(unfinished) //nolint:errcheck // what is left is in a cache
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
-	defer cancel()
-	for _, command := range [][]string{
-		{"npm", "install", "--no-save", "--no-audit", "--no-fund", "--prefix", unfinished, fetchedBrowser},
-		{"node", "--input-type=module", "--eval", `import c from "@sparticuz/chromium"; await c.executablePath()`}, // unpacks it
-	} {
-		cmd := exec.CommandContext(ctx, command[0], command[1:]...)
-		cmd.Dir = unfinished
-		// It unpacks where temporary files are, and its libraries on a machine like this one alone.
-		cmd.Env = append(os.Environ(), "TMPDIR="+unfinished, "AWS_LAMBDA_JS_RUNTIME=nodejs22.x")
-		if said, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%s: %w: %s", command[0], err, bytes.TrimSpace(said))
-		}
-	}
-	if err := os.RemoveAll(filepath.Join(unfinished, "node_modules")); err != nil {
-		return "", err
-	}
-	return dir, os.Rename(unfinished, dir)
-}
 
 // visitor is somebody with a browser of its own, who has nothing in it that went wrong.
 type visitor struct {
@@ -100,12 +49,12 @@ type visitor struct {
 // visit opens a browser at the service's page.
 func (s served) visit() *visitor {
 	s.Helper()
-	browser, err := findBrowser()
+	path, err := findBrowser()
 	if err != nil {
 		s.Fatal(err)
 	}
-	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(append(chromedp.DefaultExecAllocatorOptions[:], browser...),
-		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(soon),
+	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(soon),
 		chromedp.Flag("force-color-profile", "srgb"), chromedp.Flag("hide-scrollbars", false))...)
 	silent := func(string, ...any) {} // it complains of messages that are newer than it
 	ctx, closeTab := chromedp.NewContext(allocator, chromedp.WithErrorf(silent), chromedp.WithLogf(silent))

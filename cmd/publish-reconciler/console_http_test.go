@@ -10,8 +10,15 @@ import (
 	"time"
 )
 
-// get is an answer of the page.
-func (s served) get(method, path, form string, headers ...string) (*http.Response, string) {
+// shownPage is an answer of the page.
+type shownPage struct {
+	status  int
+	header  http.Header
+	cookies []*http.Cookie
+	text    string
+}
+
+func (s served) get(method, path, form string, headers ...string) shownPage {
 	s.Helper()
 	request, err := http.NewRequestWithContext(s.Context(), method, s.url+path, strings.NewReader(form))
 	if err != nil {
@@ -36,13 +43,13 @@ func (s served) get(method, path, form string, headers ...string) (*http.Respons
 	if err != nil {
 		s.Fatal(err)
 	}
-	return response, string(text)
+	return shownPage{response.StatusCode, response.Header, response.Cookies(), string(text)}
 }
 
 func (s served) post(path string, form url.Values, headers ...string) (status int, text string) {
 	s.Helper()
-	response, text := s.get("POST", path, form.Encode(), headers...)
-	return response.StatusCode, text
+	shown := s.get("POST", path, form.Encode(), headers...)
+	return shown.status, shown.text
 }
 
 func TestConsoleAnswers(t *testing.T) {
@@ -74,15 +81,15 @@ func TestConsoleAnswers(t *testing.T) {
 		"GET /assets/nothing.js":            {404, "There is no such file"},
 	} {
 		method, path, _ := strings.Cut(request, " ")
-		response, text := s.get(method, path, "")
-		if response.StatusCode != want.status || !strings.Contains(text, want.part) {
-			t.Errorf("%s: %d without %q: %s", request, response.StatusCode, want.part, text)
+		got := s.get(method, path, "")
+		if got.status != want.status || !strings.Contains(got.text, want.part) {
+			t.Errorf("%s: %d without %q: %s", request, got.status, want.part, got.text)
 		}
-		if policy := response.Header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(policy, "unsafe") {
+		if policy := got.header.Get("Content-Security-Policy"); !strings.HasPrefix(policy, "default-src 'none'; script-src 'self'; style-src 'self';") || strings.Contains(policy, "unsafe") {
 			t.Errorf("%s: the policy is %q", request, policy)
 		}
-		if response.Header.Get("X-Content-Type-Options") != "nosniff" || response.Header.Get("Cache-Control") != "no-store" {
-			t.Errorf("%s: headers are %v", request, response.Header)
+		if got.header.Get("X-Content-Type-Options") != "nosniff" || got.header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: headers are %v", request, got.header)
 		}
 	}
 	// What is no page is answered as before.
@@ -121,24 +128,23 @@ func TestConsoleReconciles(t *testing.T) {
 func TestConsoleSessions(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t).serve("--api-token=hush")
-	login := func(token, next string, headers ...string) *http.Response {
-		response, _ := s.get("POST", "/login", url.Values{"token": {token}, "next": {next}}.Encode(), headers...)
-		return response
+	login := func(token, next string, headers ...string) shownPage {
+		return s.get("POST", "/login", url.Values{"token": {token}, "next": {next}}.Encode(), headers...)
 	}
 	for next, want := range map[string]string{"/logs?status=failed": "/logs?status=failed", "": "/", "//evil.example": "/", `/\evil.example`: "/", "https://evil.example": "/", "logs": "/"} {
-		if got := login(" hush\n", next); got.StatusCode != http.StatusSeeOther || got.Header.Get("Location") != want { //nolint:gocritic // white space is the case here
-			t.Errorf("a login to %q leads to %q (%d)", next, got.Header.Get("Location"), got.StatusCode)
+		if got := login(" hush\n", next); got.status != http.StatusSeeOther || got.header.Get("Location") != want {
+			t.Errorf("a login to %q leads to %q (%d)", next, got.header.Get("Location"), got.status)
 		}
 	}
-	if got := login("", "/"); got.StatusCode != http.StatusUnauthorized || len(got.Cookies()) != 0 {
-		t.Errorf("an empty token is answered with %d and %v", got.StatusCode, got.Cookies())
+	if got := login("", "/"); got.status != http.StatusUnauthorized || len(got.cookies) != 0 {
+		t.Errorf("an empty token is answered with %d and %v", got.status, got.cookies)
 	}
 	for proto, secure := range map[string]bool{"https": true, "http": false, "": false} {
-		if got := login("hush", "/", "X-Forwarded-Proto", proto).Cookies(); len(got) != 1 || got[0].Secure != secure || !got[0].HttpOnly || got[0].SameSite != http.SameSiteStrictMode {
+		if got := login("hush", "/", "X-Forwarded-Proto", proto).cookies; len(got) != 1 || got[0].Secure != secure || !got[0].HttpOnly || got[0].SameSite != http.SameSiteStrictMode {
 			t.Errorf("behind %q: %v", proto, got)
 		}
 	}
-	session := login("hush", "/").Cookies()[0].Value
+	session := login("hush", "/").cookies[0].Value
 	forged := strings.Map(func(r rune) rune {
 		if r == 'A' {
 			return 'B'
@@ -146,14 +152,14 @@ func TestConsoleSessions(t *testing.T) {
 		return r
 	}, session)
 	for value, status := range map[string]int{session: 200, "": 303, "hush": 303, session + "A": 303, session[1:]: 303, forged + "x": 303} {
-		if got, _ := s.get("GET", "/", "", "Cookie", "publish_session="+value); got.StatusCode != status {
-			t.Errorf("%q is answered with %d", value, got.StatusCode)
+		if got := s.get("GET", "/", "", "Cookie", "publish_session="+value); got.status != status {
+			t.Errorf("%q is answered with %d", value, got.status)
 		}
 	}
 	// Another token's session is none.
 	other := newWorld(t).serve("--api-token=hush hush")
-	if got, _ := other.get("GET", "/", "", "Cookie", "publish_session="+session); got.StatusCode != http.StatusSeeOther {
-		t.Errorf("another token's session is answered with %d", got.StatusCode)
+	if got := other.get("GET", "/", "", "Cookie", "publish_session="+session); got.status != http.StatusSeeOther {
+		t.Errorf("another token's session is answered with %d", got.status)
 	}
 	for _, path := range []string{"/logs/" + unknownLog + "/check", "/reconcile", "/attention/letters/drop"} {
 		if status, _ := s.post(path, url.Values{"actor": {"ana"}}); status != http.StatusUnauthorized {
@@ -161,8 +167,8 @@ func TestConsoleSessions(t *testing.T) {
 		}
 	}
 	// A link from elsewhere comes without the cookie, and once more from here.
-	if got, text := s.get("GET", "/logs?status=failed", "", "Sec-Fetch-Site", "cross-site"); got.StatusCode != 200 || !strings.Contains(text, `http-equiv="refresh"`) {
-		t.Errorf("a link from elsewhere: %d %s", got.StatusCode, text)
+	if got := s.get("GET", "/logs?status=failed", "", "Sec-Fetch-Site", "cross-site"); got.status != http.StatusOK || !strings.Contains(got.text, `http-equiv="refresh"`) {
+		t.Errorf("a link from elsewhere: %d %s", got.status, got.text)
 	}
 }
 
@@ -180,15 +186,15 @@ func TestConsoleOfAnotherOrigin(t *testing.T) {
 			t.Errorf("%q: %d %s", headers, status, text)
 		}
 	}
-	if response, text := s.get("GET", "/logs/"+id, "", "Host", "evil.example:8080"); response.StatusCode != http.StatusForbidden || strings.Contains(text, "ig_1") {
-		t.Errorf("by another name: %d %s", response.StatusCode, text)
+	if got := s.get("GET", "/logs/"+id, "", "Host", "evil.example:8080"); got.status != http.StatusForbidden || strings.Contains(got.text, "ig_1") {
+		t.Errorf("by another name: %d %s", got.status, got.text)
 	}
 	if got := w.status(id); got != "processing" {
 		t.Errorf("the log is %s", got)
 	}
 	for _, host := range []string{"localhost", "localhost:1", "127.0.0.1", "[::1]:80", "[::1]"} {
-		if response, _ := s.get("GET", "/logs/"+id, "", "Host", host); response.StatusCode != http.StatusOK {
-			t.Errorf("as %s: %d", host, response.StatusCode)
+		if got := s.get("GET", "/logs/"+id, "", "Host", host); got.status != http.StatusOK {
+			t.Errorf("as %s: %d", host, got.status)
 		}
 	}
 }

@@ -240,18 +240,17 @@ func TestConsoleEscapes(t *testing.T) {
 	        SELECT t, 'warn', 'publish_log', $1, jsonb_build_object('action', $2::text, 'actor', $2::text, 'note', $2::text, $2::text, $2::text)
 	          FROM unnest(ARRAY['publish_reconciled', 'publish_overridden', $2]) t`, id, poison)
 	w.exec(`INSERT INTO parked_webhooks (id, platform, external_post_id, payload, received_at)
-	        VALUES (gen_random_uuid(), $1, $1, jsonb_build_object($1::text, $1::text), now())`, poison)
-	g := &graveyard{world: w, js: w.nats.JetStream(t)}
+	        VALUES (gen_random_uuid(), $1, $1 || ' without a log', jsonb_build_object($1::text, $1::text), now())`, poison)
 	letter := nats.NewMsg("publish.dead.webhook")
 	letter.Data = []byte(poison)
 	for _, name := range []string{streams.HeaderDeadReason, streams.HeaderDeadError, streams.HeaderDeadSubject, streams.HeaderDeadStream, "X-Caption"} {
 		letter.Header.Set(name, poison)
 	}
-	if _, err := g.js.PublishMsg(t.Context(), letter); err != nil {
+	if _, err := w.nats.JetStream(t).PublishMsg(t.Context(), letter); err != nil {
 		t.Fatal(err)
 	}
 	v := s.visit()
-	search := url.Values{"q": {poison}, "platform": {poison}}.Encode()
+	search := url.Values{"q": {poison + " without a log"}, "platform": {poison}}.Encode()
 	for _, path := range []string{
 		"/", "/logs", "/logs?" + search, "/logs/" + id, "/logs/" + id + "/override?status=success", "/logs/" + id + "/check",
 		"/attention", "/attention/parked", "/attention/letters", "/attention/letters/1", "/attention/letters/replay?seq=1",

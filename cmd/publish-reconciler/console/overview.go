@@ -294,7 +294,7 @@ func (c *Console) streamOverview(w http.ResponseWriter, r *http.Request) error {
 	for {
 		fragment, err := c.live.fragment.get(r.Context())
 		if err != nil {
-			return nil //nolint:nilerr // the visitor has gone
+			return nil // the visitor has gone
 		}
 		text := ": nothing moved\n\n"
 		if fragment != nil && !bytes.Equal(fragment, last) {
@@ -303,7 +303,7 @@ func (c *Console) streamOverview(w http.ResponseWriter, r *http.Request) error {
 		}
 		_ = stream.SetWriteDeadline(time.Now().Add(writeTime))
 		if _, err := fmt.Fprint(w, text); err != nil {
-			return nil //nolint:nilerr // the visitor has gone
+			return nil // the visitor has gone
 		}
 		if stream.Flush() != nil {
 			return nil
