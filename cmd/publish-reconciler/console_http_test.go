@@ -179,7 +179,10 @@ func TestConsoleOfAnotherOrigin(t *testing.T) {
 	id := w.publish("ig_1", "processing", `{}`, 0)
 	form := url.Values{"status": {"failed"}, "actor": {"mallory"}}
 	for _, headers := range [][]string{
-		{"Sec-Fetch-Site", "cross-site"}, {"Sec-Fetch-Site", "same-site"}, {"Origin", "https://evil.example"}, {"Origin", "null"},
+		{"Sec-Fetch-Site", "cross-site"},
+		{"Sec-Fetch-Site", "same-site"},
+		{"Origin", "https://evil.example"},
+		{"Origin", "null"},
 		{"Host", "evil.example", "Sec-Fetch-Site", "same-origin"}, // a name that was made to lead here
 	} {
 		if status, text := s.post("/logs/"+id+"/override", form, headers...); status != http.StatusForbidden {
