@@ -166,7 +166,7 @@ func (s *sweeping) page(ctx context.Context, logs []uuid.UUID) error {
 		}
 	}
 	refused := func(i int, err error) {
-		s.reconciler.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "err", err)
+		s.reconciler.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "trigger", string(s.request.Trigger), "err", err)
 	}
 	return splitRefused(0, len(checks), func(from, to int) error {
 		findings, err := s.reconciler.look(ctx, checks[from:to], s.request.Trigger)

@@ -112,7 +112,7 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, tell reconciler.Tell
 		events, err = plan.events(rows)
 		return err
 	})
-	if err := conn.SendBatch(ctx, first).Close(); err != nil {
+	if err := conn.SendBatch(named(ctx, "read the outbox"), first).Close(); err != nil {
 		return false, translate(ctx, fmt.Errorf("read the outbox: %w", err))
 	}
 	if !waiting {
@@ -141,7 +141,7 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, tell reconciler.Tell
 		second.Queue(planSQL, plan.sequence, plan.strays, limit).QueryRow(func(row pgx.Row) error { return row.Scan(&more) })
 	}
 	queueCommit(second)
-	if err := conn.SendBatch(ctx, second).Close(); err != nil {
+	if err := conn.SendBatch(named(ctx, "write the outbox"), second).Close(); err != nil {
 		return false, translate(ctx, fmt.Errorf("forget what is told: %w", err))
 	}
 	return more, nil
