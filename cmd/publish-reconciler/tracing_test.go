@@ -155,6 +155,27 @@ func TestTracing(t *testing.T) {
 	}
 }
 
+// A delayed check goes on in the trace of whoever scheduled it.
+func TestTracingADelayedCheck(t *testing.T) {
+	t.Parallel()
+	l, r := newWorld(t).load(), newReceiver(t)
+	spawn(t, r.env(), l.world.args()...).logged("ready")
+	log := l.publish("post", "processing", `{}`, 0)
+	msg := nats.NewMsg("publish.schedule.check." + log)
+	msg.Header = nats.Header{
+		"traceparent":          {"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+		"Nats-Schedule":        {"@at " + time.Now().Add(500*time.Millisecond).UTC().Format(time.RFC3339Nano)},
+		"Nats-Schedule-Target": {"publish.check." + log},
+	}
+	if _, err := l.js.PublishMsg(t.Context(), msg); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the batch is traced", func() bool { return len(r.named("process checks")) > 0 })
+	if links := r.named("process checks")[0].GetLinks(); len(links) != 1 || attributes(links[0].GetAttributes())["messaging.nats.subject"] != "publish.check."+log {
+		t.Errorf("links: %v", links)
+	}
+}
+
 // OpenTelemetry keeps 128 links of a span, if it is not told otherwise.
 func TestTracingALargeBatch(t *testing.T) {
 	t.Parallel()
