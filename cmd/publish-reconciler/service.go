@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"publish-reconciler/cmd/publish-reconciler/metrics"
+	"publish-reconciler/cmd/publish-reconciler/tracing"
 	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
@@ -36,6 +38,7 @@ type service struct {
 	js         jetstream.JetStream
 	store      *repo.Store
 	metrics    *metrics.Metrics
+	tracing    *tracing.Tracing // nil where it is off
 	reconciler metrics.Reconciler
 	scheduler  *consumer.Scheduler
 	consumer   *consumer.Consumer
@@ -45,12 +48,18 @@ type service struct {
 
 // newService wires the service up. It takes its HTTP port, and is otherwise not connected to anything yet.
 func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *service, err error) {
-	s := &service{cfg: cfg, logger: logger}
+	s := &service{cfg: cfg}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
+	s.tracing, err = tracing.Start(ctx, os.Getenv, version(), logger)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	logger = s.tracing.Logger(logger)
+	s.logger = logger
 	s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.httpAddr)
 	if err != nil {
 		return nil, fmt.Errorf("serve http: %w", err)
@@ -65,12 +74,12 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	}
 	s.scheduler = consumer.NewScheduler(s.js)
 	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Version: version(), Now: s.scheduler.Now, Logger: logger})
-	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events, Tracer: s.metrics.Tracer()})
+	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events, Tracer: s.tracing.Postgres(s.metrics.Tracer())})
 	if err != nil {
 		return nil, err
 	}
 	cfg.probe.Logger = logger
-	s.reconciler = s.metrics.Reconciler(reconciler.New(s.store, s.scheduler, consumer.NewProber(s.nc, cfg.probe), consumer.NewInbox(s.js), cfg.policy, logger))
+	s.reconciler = s.metrics.Reconciler(reconciler.New(s.tracing.Store(s.store), s.scheduler, consumer.NewProber(s.nc, cfg.probe), consumer.NewInbox(s.js), cfg.policy, logger))
 	s.consumer, err = consumer.New(s.js, s.reconciler, s.scheduler, s.store, consumer.Config{
 		BatchSize:       cfg.batchSize,
 		SweepInterval:   cfg.sweepInterval,
@@ -80,6 +89,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		StoreTimeout:    repo.DefaultTimeout,
 		Restore:         s.prepareStreams,
 		Observer:        s.metrics,
+		Tracer:          s.tracing.Tracer(),
 		Logger:          logger,
 	})
 	if cfg.events {
@@ -249,6 +259,7 @@ func (s *service) close() {
 	if s.store != nil {
 		s.store.Close()
 	}
+	s.tracing.Stop(context.Background())
 	if s.listener != nil {
 		_ = s.listener.Close() // closed already where it was served
 	}
