@@ -22,9 +22,9 @@ type Backlog struct {
 	OldestUpdate *time.Time `json:"oldest_update"`
 }
 
-// backlogSQL reads the open logs alone, by the partial index publish_logs_open_idx. OFFSET 0 has what is known of a
-// log found once for it, and not once for each count.
 const (
+	// backlogSQL reads the open logs alone, by the partial index publish_logs_open_idx. OFFSET 0 has what is known of a
+	// log found once for it, and not once for each count.
 	backlogSQL = `
 SELECT platform, open, due, unclear,
        CASE WHEN EXISTS (SELECT FROM publish_platforms p WHERE p.platform = backlog.platform AND ` + heldSQL + `)
@@ -58,7 +58,7 @@ SELECT platform, open, due, unclear,
                  AND (coalesce(m->>'webhook_status', '') = '' OR jsonb_typeof(m->'webhook_status') IN ('object', 'array'))
             THEN CASE WHEN m->'probe_timestamp' IS NULL THEN 'none' ELSE 'unclear' END
             WHEN m->'webhook_status' IS NULL AND m->'complete' = 'true' THEN 'clear'
-            WHEN lower(btrim(m->>'webhook_status', E' \t\n\v\f\r')) IN ('published', 'failed', 'error', 'rejected') THEN 'clear'
+            WHEN lower(btrim(m->>'webhook_status', E' \t\n\x0b\f\r')) IN ('published', 'failed', 'error', 'rejected') THEN 'clear'
             ELSE 'unclear' END`
 )
 
