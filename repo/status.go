@@ -80,15 +80,3 @@ func (s *Store) Backlogs(ctx context.Context, timeout time.Duration, timeouts ma
 	}
 	return backlogs, nil
 }
-
-const countParkedSQL = `SELECT count(*) FROM parked_webhooks`
-
-// CountParked counts the webhooks that wait for their log.
-func (s *Store) CountParked(ctx context.Context) (n int, err error) {
-	ctx, cancel := s.limit(ctx, "count the parked webhooks")
-	defer cancel()
-	if err := s.pool.QueryRow(ctx, countParkedSQL).Scan(&n); err != nil {
-		return 0, translate(ctx, err)
-	}
-	return n, nil
-}
