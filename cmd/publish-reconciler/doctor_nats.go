@@ -40,14 +40,13 @@ type natsDoctor struct {
 
 func lookAtNATS(ctx context.Context, cfg config, access natsAccess) findings {
 	d := natsDoctor{cfg: cfg}
-	nc, err := access.connect()
-	if err != nil {
+	var err error
+	if d.nc, err = connectWithin(ctx, access); err != nil {
 		d.wrong("nats", "%s: start it, or mend the address", err)
 		return d.findings
 	}
-	defer nc.Close()
-	d.nc = nc
-	if d.js, err = jetstream.New(nc); err != nil {
+	defer d.nc.Close()
+	if d.js, err = jetstream.New(d.nc); err != nil {
 		d.wrong("nats", "%s", err)
 		return d.findings
 	}
@@ -69,6 +68,25 @@ func lookAtNATS(ctx context.Context, cfg config, access natsAccess) findings {
 	}
 	d.lookAtQueues(before, d.queues(ctx), time.Since(began))
 	return d.findings
+}
+
+// connectWithin gives up when ctx ends: nats.go has two seconds for each of the servers, however many there are.
+func connectWithin(ctx context.Context, access natsAccess) (*nats.Conn, error) {
+	type result struct {
+		nc  *nats.Conn
+		err error
+	}
+	connected := make(chan result, 1)
+	go func() {
+		nc, err := access.connect()
+		connected <- result{nc, err}
+	}()
+	select {
+	case r := <-connected:
+		return r.nc, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("no NATS server answers in time at %s (--nats-url, NATS_URL)", redactNATS(access.NATSURL))
+	}
 }
 
 // lookAtServer tells whether there is any use in looking further.
@@ -213,7 +231,7 @@ func (d *natsDoctor) lookAtTicks(ctx context.Context) {
 	case !next.Running && next.At.IsZero():
 		d.wrong("sweep", "none is pending, and %s", mends)
 	case next.Running:
-		d.ok("sweep", "one is under way")
+		d.ok("sweep", "one has fired, and is under way or waits for a replica")
 	default:
 		d.lookAtTick("sweep", next.At, inWords(&next))
 	}

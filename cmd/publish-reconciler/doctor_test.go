@@ -94,7 +94,7 @@ func TestDoctorFindsAllWell(t *testing.T) {
 		"nats clock":          `its clock is \S+ (ahead of|behind) this machine's, to within \S+`,
 		"nats storage":        `\d+\.\d MiB in files, far from every limit`,
 		"streams":             `all streams and consumers are as the service needs them`,
-		"sweep":               `(the next one: ` + aTime + ` .*|one is under way)`,
+		"sweep":               `(the next one: ` + aTime + ` .*|one has fired, .*)`,
 		"prune":               `the next one: ` + aTime,
 		"dead letters":        `none`,
 		"service":             `1 replica answers`,
@@ -188,6 +188,10 @@ func TestDoctorOfSilence(t *testing.T) {
 	e := readFindings(begin(t, "doctor", "--json", "--database-url="+w.database, "--nats-url=nats://"+listen(t).Addr().String()), exitFailure)
 	e.tells("postgres", levelWrong, `ask postgres for its time: no answer from postgres within 3s: start it, or mend DATABASE_URL`)
 	e.tells("nats", levelWrong, `no NATS server lets us in at nats://.*`)
+
+	many := strings.TrimSuffix(strings.Repeat("nats://"+listen(t).Addr().String()+",", 20), ",")
+	e = readFindings(begin(t, "doctor", "--json", "--database-url="+w.database, "--nats-url="+many), exitFailure)
+	e.tells("nats", levelWrong, `no NATS server (answers in time|lets us in) at nats://.*`)
 }
 
 func TestDoctorIsStopped(t *testing.T) {

@@ -163,10 +163,14 @@ func (o *operator) rates(ctx context.Context, now time.Time) rates {
 	answer := rates{Minute: o.rate(ctx, now, time.Minute)}
 	o.hourly.mu.Lock()
 	defer o.hourly.mu.Unlock()
-	if now.Sub(o.hourly.counted).Abs() >= hourlyFor {
-		o.hourly.counted, o.hourly.rates = now, o.rate(ctx, now, time.Hour)
+	if now.Sub(o.hourly.counted).Abs() < hourlyFor {
+		answer.Hour = o.hourly.rates
+		return answer
 	}
-	answer.Hour = o.hourly.rates
+	answer.Hour = o.rate(ctx, now, time.Hour)
+	if ctx.Err() == nil { // else it is whoever asked that gave up
+		o.hourly.counted, o.hourly.rates = now, answer.Hour
+	}
 	return answer
 }
 
