@@ -101,6 +101,26 @@ func TestRates(t *testing.T) {
 	}
 }
 
+// A hold that is left from when logs were held holds nothing.
+func TestNothingIsHeldWithoutHolds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store, err := repo.Open(repo.Config{URL: w.database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	w.publish("ig_1", "processing", `{}`, time.Hour)
+	w.exec(`INSERT INTO publish_platforms (platform, held_since, held_until) VALUES ('instagram', now() - interval '1 minute', now() + interval '1 hour')`)
+	for longest, held := range map[time.Duration]int{0: 0, time.Hour: 1} {
+		o := &operator{service: &service{store: store, cfg: config{policy: reconciler.Policy{HoldMax: longest}}}}
+		var answer statusAnswer
+		if err := o.countRows(t.Context(), &answer); err != nil || len(answer.Platforms) != 1 || answer.Platforms[0].Held != held || len(answer.Holds) != held {
+			t.Errorf("held for %s at most: %+v %+v, %v", longest, answer.Platforms, answer.Holds, err)
+		}
+	}
+}
+
 // The screen holds 80 columns, however long names and numbers are.
 func TestStatusFitsTheScreen(t *testing.T) {
 	t.Parallel()
