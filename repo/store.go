@@ -153,6 +153,10 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 		}
 		due.After.ID = uuid.Nil
 	}
+	return s.dueLogs(ctx, dueSQL, dueArgs(due)...)
+}
+
+func dueArgs(due reconciler.Due) []any {
 	latest := due.Now.Add(-due.Timeout)
 	platforms := make([]string, 0, len(due.Timeouts))
 	latests := make([]time.Time, 0, len(due.Timeouts))
@@ -164,7 +168,7 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 			bound = at
 		}
 	}
-	return s.dueLogs(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
+	return []any{latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit}
 }
 
 // undatedSQL finds what has no place in the order of updates, in a publishers' own table: it is due, and comes
