@@ -17,11 +17,25 @@ func TestGatherer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const interval = 15 * time.Second
+		var mu sync.Mutex // for these
 		gathered, takes, err := 0, time.Duration(0), error(nil)
+		set := func(d time.Duration, failure error) {
+			mu.Lock()
+			defer mu.Unlock()
+			takes, err = d, failure
+		}
+		count := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			return gathered
+		}
 		g := &gatherer{gather: func(context.Context) ([]prometheus.Metric, error) {
+			mu.Lock()
 			gathered++
-			time.Sleep(takes)
-			return []prometheus.Metric{gauge(deadDesc, 1)}, err
+			pause, failure := takes, err
+			mu.Unlock()
+			time.Sleep(pause)
+			return []prometheus.Metric{gauge(deadDesc, 1)}, failure
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -41,11 +55,11 @@ func TestGatherer(t *testing.T) {
 		// passes has time pass, and wants so many more gathers, and then so many gauges.
 		passes := func(what string, d time.Duration, gathers, gauges int) {
 			t.Helper()
-			before := gathered
+			before := count()
 			time.Sleep(d)
 			synctest.Wait()
-			if gathered-before != gathers || shown() != gauges {
-				t.Errorf("%s: %d gathers and %d gauges, want %d and %d", what, gathered-before, shown(), gathers, gauges)
+			if count()-before != gathers || shown() != gauges {
+				t.Errorf("%s: %d gathers and %d gauges, want %d and %d", what, count()-before, shown(), gathers, gauges)
 			}
 		}
 		if shown() != 0 {
@@ -58,15 +72,16 @@ func TestGatherer(t *testing.T) {
 		passes("scrapes gather nothing", interval-1, 0, 1)
 		passes("the next", 1, 1, 1)
 
-		err = errors.New("away")
+		set(0, errors.New("away"))
 		passes("it fails, and is tried again sooner", interval+interval/5, 2, 1)
 		passes("until it is stale", 4*interval-interval-interval/5, 14, 0)
-		err = nil
+		set(0, nil)
 		passes("it succeeds", interval/5, 1, 1)
 
-		takes = 6 * time.Second // and so the pause is a minute
+		const slow = 6 * time.Second // and so the pause is a minute
+		set(slow, nil)
 		passes("a slow one", interval, 1, 1)
-		passes("is done", takes, 0, 1)
+		passes("is done", slow, 0, 1)
 		passes("and not repeated", time.Minute-1, 0, 1)
 		passes("before ten times its time is over", 1, 1, 1)
 	})
