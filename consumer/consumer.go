@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"golang.org/x/sync/errgroup"
 
 	"publish-reconciler/reconciler"
@@ -55,7 +57,11 @@ type Config struct {
 	StoreTimeout time.Duration
 	// Restore makes the streams and consumers anew that went missing while running. Nil: never.
 	Restore func(context.Context) error
-	Logger  *slog.Logger
+	// Observer is told what is consumed. Nil: nobody is.
+	Observer Observer
+	// Tracer makes a span of each batch. Nil: there are none.
+	Tracer trace.Tracer
+	Logger *slog.Logger
 }
 
 func (c Config) withDefaults() Config {
@@ -73,6 +79,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Restore == nil {
 		c.Restore = func(context.Context) error { return nil }
+	}
+	if c.Observer == nil {
+		c.Observer = unobserved{}
+	}
+	if c.Tracer == nil {
+		c.Tracer = noop.Tracer{}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -24,12 +24,8 @@ func (c *Consumer) checks(msgs []jetstream.Msg) job {
 	return prepare(c, streams.KindCheck, msgs, decodeCheck, func(check reconciler.Check) any { return check.LogID }, c.reconciler.Checks, c.notFound)
 }
 
-func decodeWebhook(msg jetstream.Msg) (reconciler.Webhook, error) {
+func decodeWebhook(msg jetstream.Msg, metadata *jetstream.MsgMetadata) (reconciler.Webhook, error) {
 	webhook, err := streams.DecodeWebhook(msg.Subject(), msg.Data())
-	if err != nil {
-		return reconciler.Webhook{}, err
-	}
-	metadata, err := msg.Metadata()
 	if err != nil {
 		return reconciler.Webhook{}, err
 	}
@@ -40,7 +36,7 @@ func decodeWebhook(msg jetstream.Msg) (reconciler.Webhook, error) {
 	}, nil
 }
 
-func decodeCheck(msg jetstream.Msg) (reconciler.Check, error) {
+func decodeCheck(msg jetstream.Msg, _ *jetstream.MsgMetadata) (reconciler.Check, error) {
 	check, err := streams.DecodeCheck(msg.Subject(), msg.Data())
 	return reconciler.Check(check), err
 }
@@ -49,33 +45,41 @@ func decodeCheck(msg jetstream.Msg) (reconciler.Check, error) {
 // request is about. NotFound says what becomes of a message whose log is not there.
 func prepare[T any](
 	c *Consumer, kind streams.Kind, msgs []jetstream.Msg,
-	decode func(jetstream.Msg) (T, error), about func(T) any,
+	decode func(jetstream.Msg, *jetstream.MsgMetadata) (T, error), about func(T) any,
 	reconcile func(context.Context, []T) ([]reconciler.Outcome, error),
 	notFound func(context.Context, jetstream.Msg, T) verdict,
 ) job {
 	start := time.Now()
 	requests := make([]T, 0, len(msgs))
 	understood := make([]jetstream.Msg, 0, len(msgs))
+	stored := make([]time.Time, 0, len(msgs))
 	keys := make(map[any]bool, len(msgs))
 	var broken []jetstream.Msg
 	var causes []error
 	for _, msg := range msgs {
-		request, err := decode(msg)
+		metadata, err := msg.Metadata()
+		var request T
+		if err == nil {
+			request, err = decode(msg, metadata)
+		}
 		if err != nil {
 			broken, causes = append(broken, msg), append(causes, err)
 			continue
 		}
 		requests = append(requests, request)
 		understood = append(understood, msg)
+		stored = append(stored, metadata.Timestamp)
 		keys[about(request)] = true
 	}
 	return job{keys, func(_, working context.Context) error {
 		outcomes, err := reconcile(working, requests)
+		decided := c.scheduler.Now()
 		for i, outcome := range outcomes {
 			v := verdict{kind: later}
 			switch outcome.Kind {
 			case reconciler.Done:
 				v.kind = done
+				c.cfg.Observer.Decided(kind, decided.Sub(stored[i]))
 			case reconciler.NotFound:
 				v = notFound(working, understood[i], requests[i])
 			case reconciler.Held:
@@ -120,7 +124,7 @@ func (c *Consumer) notFound(ctx context.Context, msg jetstream.Msg, check reconc
 	if err != nil {
 		return verdict{kind: later}
 	}
-	again := streams.RetrySchedule(check.LogID, msg, origin, tries+1, c.scheduler.now().Add(notFoundDelays[tries]))
+	again := streams.RetrySchedule(check.LogID, msg, origin, tries+1, c.scheduler.Now().Add(notFoundDelays[tries]))
 	if err := publish(ctx, c.js, []*nats.Msg{again}); err != nil {
 		c.logger.WarnContext(ctx, "check of an unknown log not scheduled, it comes again", "log_id", check.LogID, "err", err)
 		return verdict{kind: later, delay: comesAgain}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// relayBatch is how many events leave the outbox in one transaction.
+	// relayBatch is how many events are told at once.
 	relayBatch = 500
 	// relayInterval is how often the outbox is looked into without being woken: for what another replica
 	// left behind when it died.

@@ -32,14 +32,15 @@ var _ reconciler.Scheduler = (*Scheduler)(nil)
 // NewScheduler returns a scheduler that takes the NATS server's clock for ours until a [Consumer] runs.
 func NewScheduler(js jetstream.JetStream) *Scheduler { return &Scheduler{js: js} }
 
-func (s *Scheduler) now() time.Time {
+// Now is the NATS server's clock, as a running [Consumer] has seen it last.
+func (s *Scheduler) Now() time.Time {
 	return time.Now().Add(time.Duration(s.offset.Load()))
 }
 
 // ScheduleChecks returns once all of the schedules are stored. A log has one pending check: the new one
 // takes its place.
 func (s *Scheduler) ScheduleChecks(ctx context.Context, checks []reconciler.Recheck) error {
-	now := s.now()
+	now := s.Now()
 	msgs := make([]*nats.Msg, len(checks))
 	for i, check := range checks {
 		skew := now.Sub(check.Now)
@@ -53,7 +54,7 @@ func (s *Scheduler) ScheduleChecks(ctx context.Context, checks []reconciler.Rech
 
 // scheduleSweep has the next tick fire after the given delay; it takes the place of the one pending.
 func (s *Scheduler) scheduleSweep(ctx context.Context, after time.Duration, reason SweepReason) error {
-	return publish(ctx, s.js, []*nats.Msg{streams.SweepSchedule(s.now().Add(after), after, string(reason))})
+	return publish(ctx, s.js, []*nats.Msg{streams.SweepSchedule(s.Now().Add(after), after, string(reason))})
 }
 
 // ensureSweep makes sure that a tick is pending, not later than atMost from now, or has fired and waits to be
@@ -68,7 +69,7 @@ func (s *Scheduler) ensureSweep(ctx context.Context, delay, atMost time.Duration
 	case tick == nil:
 		return s.scheduleSweep(ctx, delay, SweepRestored)
 	}
-	if at, ok := streams.ScheduledAt(tick.Header); !ok || at.After(s.now().Add(atMost)) {
+	if at, ok := streams.ScheduledAt(tick.Header); !ok || at.After(s.Now().Add(atMost)) {
 		return s.scheduleSweep(ctx, atMost, SweepRestored)
 	}
 	return nil
@@ -76,7 +77,7 @@ func (s *Scheduler) ensureSweep(ctx context.Context, delay, atMost time.Duration
 
 // schedulePrune has the next prune come after the given delay; it takes the place of the one pending.
 func (s *Scheduler) schedulePrune(ctx context.Context, after time.Duration) error {
-	return publish(ctx, s.js, []*nats.Msg{streams.PruneSchedule(s.now().Add(after))})
+	return publish(ctx, s.js, []*nats.Msg{streams.PruneSchedule(s.Now().Add(after))})
 }
 
 // ensurePrune makes sure that a prune is pending. One that is under way schedules the next itself.
@@ -90,7 +91,7 @@ func (s *Scheduler) ensurePrune(ctx context.Context) error {
 		return fmt.Errorf("look for the pending prune: %w", err)
 	}
 	if err == nil {
-		if at, ok := streams.ScheduledAt(pending.Header); ok && !at.After(s.now().Add(pruneInterval)) {
+		if at, ok := streams.ScheduledAt(pending.Header); ok && !at.After(s.Now().Add(pruneInterval)) {
 			return nil
 		}
 	}

@@ -69,7 +69,7 @@ func (c *Consumer) sweepOnce(stopping, working context.Context, request streams.
 	previous, _ := streams.SweepPace(msg.Headers())
 	// What was skipped is no work: it is there again at every sweep.
 	foundWork := result.MarkedSuccess+result.MarkedFailed+result.MarkedRetry > 0
-	delay, reason := c.pace.next(previous, foundWork, c.scheduler.now())
+	delay, reason := c.pace.next(previous, foundWork, c.scheduler.Now())
 	level(working, "swept", append(attrs, "next_in", delay.String(), "next_reason", string(reason))...)
 	if before := c.pace.known(previous); delay != before {
 		c.logger.InfoContext(working, "sweep delay changed", "from", before.String(), "to", delay.String(), "reason", string(reason))
@@ -120,7 +120,7 @@ func (c *Consumer) keepTick(ctx context.Context) error {
 			c.logger.DebugContext(ctx, "no sweep scheduled", "err", err)
 			wait = min(wait, apiTimeout)
 		} else {
-			soon, _ = c.pace.next(0, false, c.scheduler.now())
+			soon, _ = c.pace.next(0, false, c.scheduler.Now())
 		}
 		select {
 		case <-time.After(wait):

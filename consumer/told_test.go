@@ -352,12 +352,12 @@ func TestEventsFromABackup(t *testing.T) {
 	t.Parallel()
 	w := setupForgetful(t)
 	ids := w.untoldEvents(5)
-	w.exec(`CREATE TABLE backup AS SELECT * FROM publish_outbox ORDER BY id OFFSET 1`)
+	w.exec(`CREATE TABLE backup AS SELECT id, ids, platforms, outcomes, bodies FROM publish_outbox ORDER BY id OFFSET 1`)
 	_, _, stop := w.relay(asIs)
 	becomes(w, "untold", 0, w.untold)
 	stop()
 	w.forgotten()
-	w.exec(`INSERT INTO publish_outbox TABLE backup`)
+	w.exec(`INSERT INTO publish_outbox SELECT * FROM backup`)
 	w.exec(`UPDATE publish_outbox_told SET sequence = 1, batch = '{}', rows = '{}'`)
 	// Where the stream ends now, one of those would belong that stand there already.
 	last := w.streamInfo(streams.StreamEvents).State.LastSeq
@@ -369,4 +369,24 @@ func TestEventsFromABackup(t *testing.T) {
 	}
 	w.relay(asIs)
 	w.toldOnce(ids)
+}
+
+// What was told after the backup was planned, and together with what was not.
+func TestEventsFromABackupBesideItsPlan(t *testing.T) {
+	t.Parallel()
+	w := setupForgetful(t)
+	ids := w.untoldEvents(5)
+	w.exec(`CREATE TABLE backup AS SELECT id, ids, platforms, outcomes, bodies FROM publish_outbox ORDER BY id OFFSET 1`)
+	_, _, stop := w.relay(asIs)
+	becomes(w, "untold", 0, w.untold)
+	stop()
+	w.forgotten()
+	w.exec(`INSERT INTO publish_outbox SELECT * FROM backup`)
+	w.exec(`UPDATE publish_outbox_told SET sequence = 1, (rows, batch) = (SELECT ARRAY[id], ids FROM backup ORDER BY id LIMIT 1)`)
+	untold := uuid.New()
+	w.exec(`UPDATE publish_outbox
+	           SET ids = ids || $1::uuid, platforms = platforms || 'instagram'::text, outcomes = outcomes || 'failed'::text, bodies = bodies || '{}'::text
+	         WHERE id = (SELECT max(id::text)::uuid FROM publish_outbox)`, untold)
+	w.relay(asIs)
+	w.toldOnce(append(ids, untold))
 }

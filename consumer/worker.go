@@ -81,7 +81,8 @@ func (w *worker) feed(stopping, working context.Context, pull *puller, flight *f
 		case err != nil:
 			return err
 		case len(msgs) > 0:
-			err = flight.start(w.prepare(msgs), func(j job) error { return w.do(stopping, working, j) })
+			w.c.cfg.Observer.Batch(w.name, len(msgs))
+			err = flight.start(w.prepare(msgs), func(j job) error { return w.do(stopping, working, msgs, j) })
 			if err != nil {
 				w.handBack(working, msgs)
 				return err
@@ -96,9 +97,11 @@ func (w *worker) feed(stopping, working context.Context, pull *puller, flight *f
 	return nil
 }
 
-// do does a job. Where it fails, it sees at once whether the store is away.
-func (w *worker) do(stopping, working context.Context, j job) error {
-	err := j.do(stopping, working)
+// do does the job of a batch. Where it fails, it sees at once whether the store is away.
+func (w *worker) do(stopping, working context.Context, msgs []jetstream.Msg, j job) error {
+	traced, end := w.trace(working, msgs)
+	err := j.do(stopping, traced)
+	end(err)
 	if err != nil {
 		w.c.gate.check(working, err)
 		if w.c.gate.closed() { // it may be open again before anybody looks

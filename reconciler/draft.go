@@ -18,6 +18,8 @@ type draft struct {
 	changes []StateChange
 	told    map[uuid.UUID]bool // the events that are told once
 	sign    Sign
+	// observations are what the decisions came to.
+	observations []Observation
 }
 
 func newDraft(locked LockedLog) *draft {
@@ -31,6 +33,7 @@ func newDraft(locked LockedLog) *draft {
 
 // apply carries out what was decided on a question and returns it.
 func (d *draft) apply(decision Decision, q Question, now time.Time) Decision {
+	d.observe(decision, q.Trigger)
 	if decision.Record {
 		d.sign.Confirmed = d.sign.Confirmed || q.Webhook.Verdict == Confirmed
 		// Not the decision's evidence: that may be a probe's answer.
@@ -66,6 +69,7 @@ func (d *draft) override(o Override, now time.Time) StateChange {
 			decision.Error += ": " + o.Note
 		}
 	}
+	d.observe(decision, TriggerOverride)
 	from := d.act(decision, TriggerOverride, now)
 	return d.tell(d.overriddenEvent(o, from), from, decision.Reason, TriggerOverride, now)
 }
@@ -261,6 +265,7 @@ func (c *Changes) gather(d *draft) {
 	}
 	c.Ledger = append(c.Ledger, d.events...)
 	c.Outbox = append(c.Outbox, d.changes...)
+	c.observations = append(c.observations, d.observations...)
 	if d.sign.Confirmed || d.sign.Silent {
 		c.Signs = append(c.Signs, d.sign)
 	}

@@ -19,6 +19,7 @@ type Reconciler struct {
 	inbox     Inbox
 	policy    Policy
 	logger    *slog.Logger
+	observer  Observer // nil: nobody is told
 }
 
 // New returns a reconciler that keeps its logs in store, has checks scheduled by scheduler, and platforms
@@ -78,10 +79,10 @@ func (r *Reconciler) transact(ctx context.Context, keys Keys, decide func(Locked
 		}
 		return changes
 	}
-	err := r.store.Transact(ctx, keys, decideSigned)
+	err := r.commit(ctx, keys, decideSigned)
 	if errors.Is(err, ErrLocked) && !keys.SkipLocked {
 		keys.SkipLocked = true
-		err = r.store.Transact(ctx, keys, decideSigned)
+		err = r.commit(ctx, keys, decideSigned)
 	}
 	return err
 }
@@ -121,6 +122,7 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, outcomes 
 			logs := byPost[webhook.Post]
 			if len(logs) == 0 && !held[webhook.Post] {
 				changes.Park = append(changes.Park, park(webhook))
+				changes.observations = append(changes.observations, Observation{Platform: webhook.Post.Platform, Result: ResultParked, Trigger: TriggerWebhook})
 				continue
 			}
 			evidence := ReadWebhook(webhook.Post.Platform, webhook.Fields, webhook.ReceivedAt)

@@ -93,6 +93,9 @@ type Changes struct {
 	Unpark []uuid.UUID
 	// Signs are what the transaction learned of platforms: only where logs may be held.
 	Signs []Sign
+
+	// observations are what the observer is told once all is committed.
+	observations []Observation
 }
 
 // RowChange is one write to publish_logs. It sets updated_at.

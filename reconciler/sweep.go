@@ -1,6 +1,7 @@
 package reconciler
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,8 +15,9 @@ import (
 const (
 	// sweepPage is how many logs one transaction of a sweep takes.
 	sweepPage = 500
-	// pagesInFlight is how many pages are worked on at the same time: while the store has one in hand, the next
-	// is decided here.
+	// pagesInFlight is how many pages of due logs are worked on at the same time: while the store has one in hand,
+	// the next is decided here. Of parked webhooks it is one: they may be large, and several of one post have
+	// several pages want the same logs.
 	pagesInFlight = 2
 	// maxListedIDs is where the lists of a sweep's result are cut.
 	maxListedIDs = 10_000
@@ -60,7 +62,7 @@ type SweepResult struct {
 }
 
 // Sweep matches the parked webhooks to logs that appeared since, and reconciles every open log past its
-// deadline, oldest first. Pages of 500, two of them at a time, have a transaction each and skip what others hold, so that
+// deadline, oldest first. Pages of 500, of due logs two at a time, have a transaction each and skip what others hold, so that
 // sweeps may run at the same time. When it is stopped, when ctx ends, or when the store fails, it returns what the
 // pages before did with the error.
 func (r *Reconciler) Sweep(ctx context.Context, request SweepRequest) (SweepResult, error) {
@@ -68,12 +70,12 @@ func (r *Reconciler) Sweep(ctx context.Context, request SweepRequest) (SweepResu
 		reconciler: r, request: request,
 		result: SweepResult{SuccessLogIDs: []uuid.UUID{}, FailedLogIDs: []uuid.UUID{}},
 	}
-	if err := s.pages(ctx, s.parked()); err != nil {
+	if err := s.pages(ctx, 1, s.parked()); err != nil {
 		return s.result, fmt.Errorf("sweep parked webhooks: %w", err)
 	}
 	due, err := s.due(ctx)
 	if err == nil {
-		err = s.pages(ctx, due)
+		err = s.pages(ctx, pagesInFlight, due)
 	}
 	if err != nil {
 		return s.result, fmt.Errorf("sweep due logs: %w", err)
@@ -93,15 +95,15 @@ type sweeping struct {
 // nextPage reads the next logs to be looked at. More says that there may be others behind them.
 type nextPage func(ctx context.Context) (logs []uuid.UUID, more bool, err error)
 
-// pages reconciles all of them.
-func (s *sweeping) pages(ctx context.Context, next nextPage) error {
+// pages reconciles all of them, some at a time.
+func (s *sweeping) pages(ctx context.Context, inFlight int, next nextPage) error {
 	// What is in flight goes on when another page fails.
 	flight, going := errgroup.WithContext(ctx)
-	flight.SetLimit(pagesInFlight)
+	flight.SetLimit(inFlight)
 	for s.request.stopped(going) == nil {
 		logs, more, err := next(ctx)
 		if err != nil {
-			return errors.Join(err, flight.Wait())
+			return cmp.Or(flight.Wait(), err)
 		}
 		if !more {
 			return flight.Wait()
@@ -164,7 +166,7 @@ func (s *sweeping) page(ctx context.Context, logs []uuid.UUID) error {
 		}
 	}
 	refused := func(i int, err error) {
-		s.reconciler.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "err", err)
+		s.reconciler.logger.WarnContext(ctx, "log can't be reconciled", "log_id", logs[i], "trigger", string(s.request.Trigger), "err", err)
 	}
 	return splitRefused(0, len(checks), func(from, to int) error {
 		findings, err := s.reconciler.look(ctx, checks[from:to], s.request.Trigger)

@@ -6,6 +6,8 @@ const (
 	LockPostsSQL    = lockPostsSQL
 	LockLogsSQL     = lockLogsSQL
 	PruneLedgerSQL  = pruneLedgerSQL
+	BacklogSQL      = backlogSQL
+	ActivitySQL     = activitySQL
 	ConfirmTimesSQL = confirmTimesSQL
 )
 

@@ -8,29 +8,36 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// indexMigrations make the indexes, by version. Tables may be the publishers' own, large and in use, and partitioned.
+// indexVersions are the indexes that migrations make, by version. Tables may be the publishers' own, large and in use,
+// and partitioned.
+var indexVersions = map[int64][]step{
+	2: {
+		// The sweep's order: its cost follows the number of due logs, never the size of the table.
+		index{"publish_logs_open_idx", "publish_logs", "(updated_at, id) WHERE status IN ('processing', 'retry')"},
+		// A webhook names a post, not a log.
+		index{"publish_logs_post_idx", "publish_logs", "(platform, external_post_id)"},
+		// The history of one log.
+		index{"ledger_events_entity_idx", "ledger_events", "(entity_type, entity_id)"},
+	},
+	4: {
+		listedColumns{},
+		// The order of lists, read backwards. In a publishers' own table created_at may be null: such a log is
+		// listed too, last.
+		index{"publish_logs_created_idx", "publish_logs", "(coalesce(created_at, '-infinity'), id)"},
+	},
+	6: {
+		// What is old enough to be deleted. Others' events in the ledger cost nothing.
+		index{"ledger_events_timestamp_idx", "ledger_events", "(timestamp) WHERE entity_type = 'publish_log'"},
+		index{"parked_webhooks_received_idx", "parked_webhooks", "(received_at)"},
+	},
+}
+
 func indexMigrations() []*goose.Migration {
-	return []*goose.Migration{
-		migration(2,
-			// The sweep's order: its cost follows the number of due logs, never the size of the table.
-			index{"publish_logs_open_idx", "publish_logs", "(updated_at, id) WHERE status IN ('processing', 'retry')"},
-			// A webhook names a post, not a log.
-			index{"publish_logs_post_idx", "publish_logs", "(platform, external_post_id)"},
-			// The history of one log.
-			index{"ledger_events_entity_idx", "ledger_events", "(entity_type, entity_id)"},
-		),
-		migration(4,
-			listedColumns{},
-			// The order of lists, read backwards. In a publishers' own table created_at may be null: such a log is
-			// listed too, last.
-			index{"publish_logs_created_idx", "publish_logs", "(coalesce(created_at, '-infinity'), id)"},
-		),
-		migration(6,
-			// What is old enough to be deleted. Others' events in the ledger cost nothing.
-			index{"ledger_events_timestamp_idx", "ledger_events", "(timestamp) WHERE entity_type = 'publish_log'"},
-			index{"parked_webhooks_received_idx", "parked_webhooks", "(received_at)"},
-		),
+	migrations := make([]*goose.Migration, 0, len(indexVersions))
+	for version, steps := range indexVersions {
+		migrations = append(migrations, migration(version, steps...))
 	}
+	return migrations
 }
 
 type step interface {

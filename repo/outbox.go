@@ -50,16 +50,35 @@ SELECT o.ids, o.platforms, o.outcomes, o.bodies
   JOIN publish_outbox o ON o.id = ANY (t.rows)`
 	keepBatchSQL = `UPDATE publish_outbox_told SET sequence = $1, strays = $2, batch = $3`
 	forgetSQL    = `DELETE FROM publish_outbox o USING publish_outbox_told t WHERE o.id = ANY (t.rows)`
+	// forgetOthersSQL takes events out of whatever rows they are in.
+	forgetOthersSQL = `
+WITH told AS (SELECT unnest($1::uuid[]) AS id),
+     touched AS (SELECT DISTINCT o.id FROM publish_outbox o, unnest(o.ids) AS e(id) JOIN told USING (id)),
+     rest AS (SELECT o.id, array_agg(e.id ORDER BY place) FILTER (WHERE told.id IS NULL) AS ids,
+                     array_agg(platform ORDER BY place) FILTER (WHERE told.id IS NULL) AS platforms,
+                     array_agg(outcome ORDER BY place) FILTER (WHERE told.id IS NULL) AS outcomes,
+                     array_agg(body ORDER BY place) FILTER (WHERE told.id IS NULL) AS bodies
+                FROM touched
+                JOIN publish_outbox o USING (id)
+               CROSS JOIN unnest(o.ids, o.platforms, o.outcomes, o.bodies) WITH ORDINALITY AS e(id, platform, outcome, body, place)
+                LEFT JOIN told ON told.id = e.id
+               GROUP BY o.id),
+     empty AS (DELETE FROM publish_outbox o USING rest WHERE o.id = rest.id AND rest.ids IS NULL)
+UPDATE publish_outbox o
+   SET ids = rest.ids, platforms = rest.platforms, outcomes = rest.outcomes, bodies = rest.bodies
+  FROM rest
+ WHERE o.id = rest.id AND rest.ids IS NOT NULL`
 	// planSQL takes the oldest rows into the next batch: the first, and others as long as there is room.
 	planSQL = `
 UPDATE publish_outbox_told
    SET sequence = $1, strays = $2, (rows, batch) = (
        SELECT coalesce(array_agg(DISTINCT o.id), '{}'), coalesce(array_agg(e.id ORDER BY o.id, e.place), '{}')
-         FROM (SELECT id, ids, sum(cardinality(ids)) OVER oldest AS events, row_number() OVER oldest AS place
-                 FROM (SELECT id, ids FROM publish_outbox ORDER BY id LIMIT 100) AS first
-               WINDOW oldest AS (ORDER BY id)) o,
-              unnest(o.ids) WITH ORDINALITY e(id, place)
-        WHERE o.place = 1 OR o.events <= $3)
+         FROM (SELECT id, sum(events) OVER oldest AS events, row_number() OVER oldest AS place
+                 FROM (SELECT id, events FROM publish_outbox ORDER BY id LIMIT $3) AS first
+               WINDOW oldest AS (ORDER BY id)) AS room
+         JOIN publish_outbox o USING (id)
+        CROSS JOIN unnest(o.ids) WITH ORDINALITY AS e(id, place)
+        WHERE room.place = 1 OR room.events <= $3)
 RETURNING cardinality(batch) > 0`
 )
 
@@ -83,35 +102,38 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, tell reconciler.Tell
 	defer rollback(conn) // what is not committed
 
 	var plan outboxPlan
-	var some bool
+	var waiting bool
 	var events []reconciler.OutboxEvent
 	first := beginBatch()
 	first.Queue(lockToldSQL).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&plan.sequence, &plan.batch, &plan.strays, &some)
+		return row.Scan(&plan.sequence, &plan.batch, &plan.strays, &waiting)
 	})
 	first.Queue(readBatchSQL).Query(func(rows pgx.Rows) (err error) {
 		events, err = plan.events(rows)
 		return err
 	})
-	if err := conn.SendBatch(ctx, first).Close(); err != nil {
+	if err := conn.SendBatch(named(ctx, "read the outbox"), first).Close(); err != nil {
 		return false, translate(ctx, fmt.Errorf("read the outbox: %w", err))
 	}
-	if !some {
+	if !waiting {
 		return false, nil
 	}
 	plan = plan.of(events)
 	told := reconciler.Told{Sequence: uint64(plan.sequence)}
 	if len(events) > 0 {
-		some := min(limit, len(events))
+		n := min(limit, len(events))
 		if plan.sequence < plan.strays {
-			some = 1
+			n = 1
 		}
-		if told, err = tell(ctx, told.Sequence, events[:some]); err != nil {
+		if told, err = tell(ctx, told.Sequence, events[:n]); err != nil {
 			return false, err
 		}
 	}
-	plan = plan.after(told)
 	second := &pgx.Batch{}
+	if others := plan.others(told); len(others) > 0 {
+		second.Queue(forgetOthersSQL, others)
+	}
+	plan = plan.after(told)
 	if more = len(plan.batch) > 0; more {
 		second.Queue(keepBatchSQL, plan.sequence, plan.strays, plan.batch)
 	} else {
@@ -119,7 +141,7 @@ func (s *Store) DrainOutbox(ctx context.Context, limit int, tell reconciler.Tell
 		second.Queue(planSQL, plan.sequence, plan.strays, limit).QueryRow(func(row pgx.Row) error { return row.Scan(&more) })
 	}
 	queueCommit(second)
-	if err := conn.SendBatch(ctx, second).Close(); err != nil {
+	if err := conn.SendBatch(named(ctx, "write the outbox"), second).Close(); err != nil {
 		return false, translate(ctx, fmt.Errorf("forget what is told: %w", err))
 	}
 	return more, nil
@@ -163,6 +185,22 @@ func (p outboxPlan) of(events []reconciler.OutboxEvent) outboxPlan {
 		p.batch[i] = event.ID
 	}
 	return p
+}
+
+// others are the events that stand in the stream and not in the plan: where Postgres has gone back to what it was
+// before they were told, they may be in the outbox still.
+func (p outboxPlan) others(told reconciler.Told) []uuid.UUID {
+	planned := make(map[uuid.UUID]bool, len(p.batch))
+	for _, id := range p.batch {
+		planned[id] = true
+	}
+	var others []uuid.UUID
+	for _, id := range told.Events {
+		if !planned[id] {
+			others = append(others, id)
+		}
+	}
+	return others
 }
 
 // after is what is left of the plan.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/google/uuid"
@@ -82,6 +83,68 @@ func TestOutboxHoldsWhatIsToBeTold(t *testing.T) {
 	equal(t, "events, in their order", told.ids, ids)
 	equal(t, "batches behind", told.after, []uint64{0, 2})
 	equal(t, "plan", w.plan(), "0 beyond 3, strays up to 0")
+	equal(t, "left", one[int](w, `SELECT count(*) FROM publish_outbox`), 0)
+}
+
+func TestOutboxOfSeveralTransactions(t *testing.T) {
+	t.Parallel()
+	w := newOutboxWorld(t)
+	var ids []uuid.UUID
+	for range 5 {
+		ids = append(ids, w.change(3)...)
+	}
+	var told telling
+	if err := w.drain(7, told.tell); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "events, in their order", told.ids, ids)
+	equal(t, "batches behind", told.after, []uint64{0, 6, 12})
+	equal(t, "left", one[int](w, `SELECT count(*) FROM publish_outbox`), 0)
+}
+
+func TestOutboxWithoutWhatIsTakenOut(t *testing.T) {
+	t.Parallel()
+	w := newOutboxWorld(t)
+	var ids []uuid.UUID
+	for range 3 {
+		ids = append(ids, w.change(2)...)
+	}
+	if _, err := w.store.DrainOutbox(t.Context(), 10, nil); err != nil { // plans
+		t.Fatal(err)
+	}
+	w.exec(`DELETE FROM publish_outbox WHERE id = $1`, ids[2])
+	w.exec(`UPDATE publish_outbox SET ids = ids[2:], platforms = platforms[2:], outcomes = outcomes[2:], bodies = bodies[2:] WHERE id = $1`, ids[4])
+	var told telling
+	if err := w.drain(10, told.tell); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "events", told.ids, []uuid.UUID{ids[0], ids[1], ids[5]})
+	equal(t, "batches behind", told.after, []uint64{0, 1, 2})
+	if _, err := w.db.Exec(t.Context(), `INSERT INTO publish_outbox VALUES (gen_random_uuid(), '{}', '{}', '{}', '{}')`); err == nil {
+		t.Error("a row without an event is taken")
+	}
+}
+
+func TestOutboxForgetsWhatStandsInTheStream(t *testing.T) {
+	t.Parallel()
+	w := newOutboxWorld(t)
+	ids := w.change(3)
+	if _, err := w.store.DrainOutbox(t.Context(), 10, nil); err != nil { // plans these alone
+		t.Fatal(err)
+	}
+	ids = append(append(ids, w.change(3)...), w.change(3)...)
+	there := append(slices.Clone(ids[:4]), append(slices.Clone(ids[6:]), uuid.New())...)
+	if _, err := w.store.DrainOutbox(t.Context(), 10, func(context.Context, uint64, []reconciler.OutboxEvent) (reconciler.Told, error) {
+		return reconciler.Told{Sequence: 9, Events: there}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "bodies are those of their events", one[bool](w, `SELECT bool_and(body::jsonb ? 'log_id') AND count(*) = 2 FROM publish_outbox, unnest(bodies) body`), true)
+	var told telling
+	if err := w.drain(10, told.tell); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "events", told.ids, ids[4:6])
 	equal(t, "left", one[int](w, `SELECT count(*) FROM publish_outbox`), 0)
 }
 

@@ -22,43 +22,41 @@ type Backlog struct {
 	OldestUpdate *time.Time `json:"oldest_update"`
 }
 
-// backlogSQL reads the open logs alone, by the partial index publish_logs_open_idx. OFFSET 0 has what is known of a
-// log found once for it, and not once for each count.
 const (
+	// backlogSQL reads the open logs alone, by the partial index publish_logs_open_idx. OFFSET 0 has the evidence of a
+	// log looked at once for it, and not once for each count; it is null where the log is not due.
 	backlogSQL = `
 SELECT platform, open, due, unclear,
        CASE WHEN EXISTS (SELECT FROM publish_platforms p WHERE p.platform = backlog.platform AND ` + heldSQL + `)
             THEN silent ELSE 0 END,
        oldest
-  FROM (SELECT platform, count(*) AS open, count(*) FILTER (WHERE due) AS due,
+  FROM (SELECT platform, count(*) AS open, count(evidence) AS due,
                count(*) FILTER (WHERE evidence = 'unclear') AS unclear,
                count(*) FILTER (WHERE evidence = 'none') AS silent,
                min(updated_at) FILTER (WHERE updated_at BETWEEN '0001-01-02Z' AND '9999-12-30Z') AS oldest
-          FROM (SELECT platform, updated_at, due, CASE WHEN due THEN ` + evidenceSQL + ` END AS evidence
-                  FROM (SELECT coalesce(l.platform, '') AS platform, l.updated_at, l.extra_metadata AS m,
-                               l.updated_at IS NULL OR l.updated_at = 'infinity'
-                               OR l.updated_at <= now() - coalesce((SELECT t.timeout
-                                                                      FROM unnest($2::text[], $3::interval[]) AS t(platform, timeout)
-                                                                     WHERE t.platform = l.platform), $1::interval) AS due
-                          FROM publish_logs l
-                         WHERE l.status IN ('processing', 'retry')
-                        OFFSET 0) open
-                OFFSET 0) known
+          FROM (SELECT coalesce(l.platform, '') AS platform, l.updated_at,
+                       CASE WHEN l.updated_at IS NULL OR l.updated_at = 'infinity'
+                              OR l.updated_at <= now() - coalesce(t.timeout, $1::interval)
+                            THEN ` + evidenceSQL + ` END AS evidence
+                  FROM publish_logs l
+                  LEFT JOIN unnest($2::text[], $3::interval[]) AS t(platform, timeout) ON t.platform = l.platform
+                 WHERE l.status IN ('processing', 'retry')
+                OFFSET 0) open
          GROUP BY platform) backlog
  ORDER BY platform`
 
 	// heldSQL is [reconciler.Platform].Held.
 	heldSQL = `p.held_since IS NOT NULL AND p.held_until > now() AND (p.confirmed_at <= p.held_since) IS NOT FALSE`
 
-	// evidenceSQL is how [reconciler.Decide] takes what m, the metadata of an open log, holds: 'none', 'unclear' or
-	// 'clear'. A probe's answer counts where no webhook came, and it is in the log when it was unclear.
+	// evidenceSQL is how [reconciler.Decide] takes what the metadata of an open log holds: 'none', 'unclear' or 'clear'.
+	// A probe's answer counts where no webhook came, and it is in the log when it was unclear.
 	evidenceSQL = `
-       CASE WHEN m->'webhook_received' = 'false'
-              OR m->'webhook_received' IS DISTINCT FROM 'true'
-                 AND (coalesce(m->>'webhook_status', '') = '' OR jsonb_typeof(m->'webhook_status') IN ('object', 'array'))
-            THEN CASE WHEN m->'probe_timestamp' IS NULL THEN 'none' ELSE 'unclear' END
-            WHEN m->'webhook_status' IS NULL AND m->'complete' = 'true' THEN 'clear'
-            WHEN lower(btrim(m->>'webhook_status', E' \t\n\v\f\r')) IN ('published', 'failed', 'error', 'rejected') THEN 'clear'
+       CASE WHEN l.extra_metadata->'webhook_received' = 'false'
+              OR l.extra_metadata->'webhook_received' IS DISTINCT FROM 'true'
+                 AND (coalesce(l.extra_metadata->>'webhook_status', '') = '' OR jsonb_typeof(l.extra_metadata->'webhook_status') IN ('object', 'array'))
+            THEN CASE WHEN l.extra_metadata->'probe_timestamp' IS NULL THEN 'none' ELSE 'unclear' END
+            WHEN l.extra_metadata->'webhook_status' IS NULL AND l.extra_metadata->'complete' = 'true' THEN 'clear'
+            WHEN lower(btrim(l.extra_metadata->>'webhook_status', E' \t\n\x0b\f\r')) IN ('published', 'failed', 'error', 'rejected') THEN 'clear'
             ELSE 'unclear' END`
 )
 
@@ -81,16 +79,4 @@ func (s *Store) Backlogs(ctx context.Context, timeout time.Duration, timeouts ma
 		return nil, translate(ctx, err)
 	}
 	return backlogs, nil
-}
-
-const countParkedSQL = `SELECT count(*) FROM parked_webhooks`
-
-// CountParked counts the webhooks that wait for their log.
-func (s *Store) CountParked(ctx context.Context) (n int, err error) {
-	ctx, cancel := s.limit(ctx, "count the parked webhooks")
-	defer cancel()
-	if err := s.pool.QueryRow(ctx, countParkedSQL).Scan(&n); err != nil {
-		return 0, translate(ctx, err)
-	}
-	return n, nil
 }

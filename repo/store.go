@@ -42,6 +42,8 @@ type Config struct {
 	Timeout time.Duration
 	// Outbox keeps what is to be told of state changes, for [Store.DrainOutbox].
 	Outbox bool
+	// Tracer is told of each round trip to Postgres, which [StatementOf] names. Nil: nobody is.
+	Tracer pgx.QueryTracer
 }
 
 // Open makes a store. It does not connect: the first query does. The error is about the URL.
@@ -53,6 +55,7 @@ func Open(cfg Config) (*Store, error) {
 	if !strings.Contains(cfg.URL, "pool_max_conns") {
 		poolConfig.MaxConns = defaultMaxConns
 	}
+	poolConfig.ConnConfig.Tracer = cfg.Tracer
 	params := poolConfig.ConnConfig.RuntimeParams
 	if params["application_name"] == "" {
 		params["application_name"] = "publish-reconciler"
@@ -79,6 +82,24 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("database pool: %w", err)
 	}
 	return &Store{pool: pool, timeout: cfg.Timeout, outbox: cfg.Outbox, outboxed: make(chan struct{}, 1)}, nil
+}
+
+// PoolState is how the connections to Postgres are used.
+type PoolState struct {
+	// Acquired are in use, Idle are open and not, and Max is the most of both.
+	Acquired, Idle, Max int
+	// Waits counts how often somebody had to wait for a connection, and Waited for how long, all together.
+	Waits  int64
+	Waited time.Duration
+}
+
+// Pool is how the connections are used now.
+func (s *Store) Pool() PoolState {
+	stat := s.pool.Stat()
+	return PoolState{
+		Acquired: int(stat.AcquiredConns()), Idle: int(stat.IdleConns()), Max: int(stat.MaxConns()),
+		Waits: stat.EmptyAcquireCount(), Waited: stat.EmptyAcquireWaitTime(),
+	}
 }
 
 // Close closes all connections; it waits for queries under way.
@@ -132,6 +153,10 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 		}
 		due.After.ID = uuid.Nil
 	}
+	return s.dueLogs(ctx, dueSQL, dueArgs(due)...)
+}
+
+func dueArgs(due reconciler.Due) []any {
 	latest := due.Now.Add(-due.Timeout)
 	platforms := make([]string, 0, len(due.Timeouts))
 	latests := make([]time.Time, 0, len(due.Timeouts))
@@ -143,7 +168,7 @@ func (s *Store) DueLogs(ctx context.Context, due reconciler.Due) ([]reconciler.D
 			bound = at
 		}
 	}
-	return s.dueLogs(ctx, dueSQL, latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit)
+	return []any{latest, bound, platforms, latests, due.After.UpdatedAt, due.After.ID, due.Limit}
 }
 
 // undatedSQL finds what has no place in the order of updates, in a publishers' own table: it is due, and comes
@@ -198,7 +223,7 @@ func (s *Store) ParkedLogs(ctx context.Context, after uuid.UUID, limit int) (log
 	return logs, last, nil
 }
 
-// limit bounds an operation, and names it in the error when the time is up.
+// limit bounds an operation, and names it, also in the error when the time is up.
 func (s *Store) limit(ctx context.Context, operation string) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, s.timeout, &timeoutError{operation, s.timeout})
+	return context.WithTimeoutCause(named(ctx, operation), s.timeout, &timeoutError{operation, s.timeout})
 }

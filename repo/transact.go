@@ -42,7 +42,7 @@ func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconcile
 	}
 	// Not now(), which is when the transaction began: whoever waited for a lock comes after whoever held it.
 	first.Queue(`SELECT clock_timestamp()`).QueryRow(func(row pgx.Row) error { return row.Scan(&locked.Now) })
-	if err := conn.SendBatch(ctx, first).Close(); err != nil {
+	if err := conn.SendBatch(named(ctx, "lock"), first).Close(); err != nil {
 		return fmt.Errorf("lock: %w", err)
 	}
 	changes := decide(locked)
@@ -54,7 +54,7 @@ func (s *Store) transact(ctx context.Context, conn *pgxpool.Conn, keys reconcile
 		return err
 	}
 	queueCommit(second)
-	if err := conn.SendBatch(ctx, second).Close(); err != nil {
+	if err := conn.SendBatch(named(ctx, "write"), second).Close(); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	if len(changes.Outbox) > 0 {

@@ -178,11 +178,3 @@ func (c *listCommand) run(ctx context.Context, out output) error {
 	}
 	return ask(ctx, out, c.access, "logs", p, patience, printLogs)
 }
-
-type statusCommand struct {
-	access `embed:""`
-}
-
-func (c *statusCommand) run(ctx context.Context, out output) error {
-	return ask(ctx, out, c.access, "status", params{}, patience, printStatus)
-}

@@ -82,8 +82,11 @@ func TestCommands(t *testing.T) {
 	w.types(exitOK, "list", "--status=retry", hush).looks(`ID +PLATFORM +POST +STATUS +REASON +CREATED +UPDATED`)
 
 	w.publish("ig_4", "processing", `{}`, 0)
-	w.types(exitOK, "status", hush).looks(`consumers +ok`, `nats +ok`, `postgres +ok`, `parked webhooks +0`, `dead letters +0`,
-		`next sweep +`+aTime+` \(\w+(, \w+ after the last one)?\)`, `version +.+`, ``, `PLATFORM +OPEN +DUE +OLDEST UPDATE`, `instagram +1 +0 +`+aTime)
+	w.types(exitOK, "status", hush).looks(`consumers +ok`, `nats +ok`, `postgres +ok`, `parked webhooks +0`, `dead letters +0`, `outbox events +\d+.*`,
+		`next sweep +`+aTime+` \(\w+(, \w+ after the last one)?\)`, `version +.+`, ``,
+		`PLATFORM +OPEN +DUE +SKIPPED +HELD +OLDEST +TIMEOUT`, `instagram +1 +0 +0 +0 +\d+s +8760h`, ``,
+		`A MINUTE +CONFIRMED +TIMED OUT +REJECTED +RETRIED +LATE`, `last minute +\d+ +[1-9] +0 +0 +0`, `last hour +(0|0\.\d\d|unknown) .*`, ``,
+		`CONSUMER +PENDING +IN HAND +REDELIVERED`, `webhooks +0 +0 +0`, `checks +0 +0 +0`, `sweeper +0 +\d +0`)
 	contains(t, w.types(exitOK, "status", "--json", hush).stdout.String(), `"next_sweep":{"at":`)
 }
 

@@ -56,10 +56,10 @@ func (f consoleFacts) Now(ctx context.Context) console.Now {
 	answer, _ := f.status(ctx, nil) // it tells what is wrong in itself
 	status, _ := answer.(statusAnswer)
 	now := console.Now{
-		Parts: status.Ready, Platforms: status.Platforms, Holds: status.Holds, Dead: status.Dead, Timeout: f.cfg.policy.Timeout,
+		Parts: status.Ready, Holds: status.Holds, Parked: status.Parked, Outbox: status.Outbox, Dead: status.Dead, Timeout: f.cfg.policy.Timeout,
 	}
-	if waiting, err := f.store.Waiting(ctx); err == nil {
-		now.Waiting = &waiting
+	for _, platform := range status.Platforms {
+		now.Platforms = append(now.Platforms, platform.Backlog)
 	}
 	if next := status.NextSweep; next != nil {
 		now.NextSweep = &console.NextSweep{At: next.At, Why: string(next.Reason)}
@@ -187,12 +187,12 @@ func (l consoleLetters) Get(ctx context.Context, sequence uint64) (streams.Lette
 	return letters.Get(ctx, sequence)
 }
 
-// countTimeout is how long letters may be counted: some hundred thousand a second are.
-const countTimeout = 25 * time.Second
+// lettersTimeout is how long letters may be counted: some hundred thousand a second are.
+const lettersTimeout = 25 * time.Second
 
 // Count counts as dead replay does before it asks.
 func (l consoleLetters) Count(ctx context.Context, choice console.LetterChoice) (count console.LetterCount, err error) {
-	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lettersTimeout)
 	defer cancel()
 	letters, err := l.open(ctx)
 	if err != nil {

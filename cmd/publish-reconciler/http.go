@@ -36,6 +36,7 @@ func (o *operator) handler() http.Handler {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("GET /readyz", o.serveReady)
+	mux.Handle("GET /metrics", o.metrics.Handler())
 	mux.Handle("POST /publishing/webhooks/{platform}", o.authorized(o.serveWebhook))
 	endpoints := make(map[string]endpoint)
 	for _, e := range o.endpoints() {
@@ -169,6 +170,7 @@ func (o *operator) serveWebhook(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
+	o.metrics.Received(r.PathValue(paramPlatform))
 	writeJSON(w, http.StatusAccepted, stored)
 }
 

@@ -49,9 +49,11 @@ type commands struct {
 	Show        showCommand        `cmd:"" help:"One log, its history, and why it is in its state."`
 	List        listCommand        `cmd:"" help:"Logs, newest first."`
 	Status      statusCommand      `cmd:"" help:"Whether all is well, and what is open."`
+	Doctor      doctorCommand      `cmd:"" help:"Looks at NATS, Postgres and the service, and says what is wrong and what to do."`
 	Dead        deadCommands       `cmd:"" help:"Messages that could not be processed: list, show, replay, drop."`
 	Prune       pruneCommand       `cmd:"" help:"Delete ledger events and parked webhooks that are old enough."`
 	Bench       benchCommand       `cmd:"" help:"How fast it is on this machine, beside what the machine can do."`
+	Monitoring  monitoringCommands `cmd:"" help:"Alerts and a dashboard for the metrics of this version: printed, to be loaded."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`

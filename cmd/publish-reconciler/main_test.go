@@ -34,6 +34,11 @@ func TestMain(m *testing.M) {
 	for _, variable := range variables(reflect.TypeFor[devCommand]()) {
 		_ = os.Unsetenv(variable) // the caller's are for another service
 	}
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "OTEL_") {
+			_ = os.Unsetenv(name)
+		}
+	}
 	// The tests wait much more than they work: more of them at once than there are processors.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)

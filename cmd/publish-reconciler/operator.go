@@ -37,7 +37,8 @@ type operator struct {
 	rules rules
 	logs  logs
 	// stop ends what takes long.
-	stop <-chan struct{}
+	stop   <-chan struct{}
+	hourly hourly
 }
 
 // rules is what an operator can have done. The errors are reconciler's.

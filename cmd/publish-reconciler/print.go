@@ -14,7 +14,6 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
 )
 
@@ -131,53 +130,6 @@ func printLogs(w io.Writer, page logsAnswer) {
 	if page.Next != nil && isTerminal(w) {
 		fmt.Fprintf(w, "\nThere are more: the same with --before %s\n", page.Next)
 	}
-}
-
-const unknownWord = "unknown"
-
-func orUnknown[T int | uint64](n *T) string {
-	if n == nil {
-		return unknownWord
-	}
-	return fmt.Sprint(*n)
-}
-
-// inWords tells when the next sweep comes, and why then.
-func inWords(next *consumer.NextSweep) string {
-	switch {
-	case next == nil:
-		return unknownWord
-	case next.Running:
-		return "under way"
-	case next.At.IsZero():
-		return "none is pending: a replica schedules one within SWEEP_INTERVAL"
-	}
-	because := visible(string(next.Reason))
-	if next.Delay > 0 {
-		because += ", " + short(time.Duration(next.Delay)) + " after the last one"
-	}
-	return fmt.Sprintf("%s (%s)", moment(&next.At), because)
-}
-
-func printStatus(w io.Writer, s statusAnswer) {
-	t := newTable(w)
-	for _, part := range slices.Sorted(maps.Keys(s.Ready)) {
-		t.line(visible(part), visible(s.Ready[part]))
-	}
-	for _, hold := range s.Holds {
-		t.line("held", visible(hold.Platform)+" until "+moment(&hold.Until))
-	}
-	t.line("parked webhooks", orUnknown(s.Parked))
-	t.line("dead letters", orUnknown(s.Dead))
-	t.line("next sweep", inWords(s.NextSweep))
-	t.line("version", visible(s.Version))
-	t.flush()
-	fmt.Fprintln(w)
-	t.line("PLATFORM", "OPEN", "DUE", "OLDEST UPDATE")
-	for _, p := range s.Platforms {
-		t.line(visible(p.Platform), strconv.Itoa(p.Open), strconv.Itoa(p.Due), moment(p.OldestUpdate))
-	}
-	t.flush()
 }
 
 // table aligns the columns of its lines.

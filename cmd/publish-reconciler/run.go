@@ -11,8 +11,9 @@ import (
 )
 
 type runCommand struct {
-	settings  `embed:""`
-	BatchSize int `name:"batch-size" hidden:"" help:"The most messages in one transaction; for bench."`
+	settings       `embed:""`
+	BatchSize      int           `name:"batch-size" hidden:"" help:"The most messages in one transaction; for bench."`
+	GatherInterval time.Duration `name:"gather-interval" hidden:"" help:"How often the metrics' gauges are gathered; for tests."`
 }
 
 func (c *runCommand) run(ctx context.Context, out output) error {
@@ -20,7 +21,7 @@ func (c *runCommand) run(ctx context.Context, out output) error {
 	if err != nil {
 		return err
 	}
-	cfg.batchSize = c.BatchSize
+	cfg.batchSize, cfg.gatherInterval = c.BatchSize, c.GatherInterval
 	logger := cfg.log.logger(out.stderr)
 	service, err := newService(ctx, cfg, logger)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"publish-reconciler/cmd/publish-reconciler/metrics"
+	"publish-reconciler/cmd/publish-reconciler/tracing"
 	"publish-reconciler/consumer"
 	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
@@ -34,7 +37,9 @@ type service struct {
 	nc         *nats.Conn
 	js         jetstream.JetStream
 	store      *repo.Store
-	reconciler *reconciler.Reconciler
+	metrics    *metrics.Metrics
+	tracing    *tracing.Tracing // nil where it is off
+	reconciler metrics.Reconciler
 	scheduler  *consumer.Scheduler
 	consumer   *consumer.Consumer
 	relay      *consumer.Relay // nil where outcome events are off
@@ -43,19 +48,21 @@ type service struct {
 
 // newService wires the service up. It takes its HTTP port, and is otherwise not connected to anything yet.
 func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *service, err error) {
-	s := &service{cfg: cfg, logger: logger}
+	s := &service{cfg: cfg}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
+	s.tracing, err = tracing.Start(ctx, os.Getenv, version(), logger)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	logger = s.tracing.Logger(logger)
+	s.logger = logger
 	s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.httpAddr)
 	if err != nil {
 		return nil, fmt.Errorf("serve http: %w", err)
-	}
-	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events})
-	if err != nil {
-		return nil, err
 	}
 	s.nc, err = connectNATS(cfg, logger)
 	if err != nil {
@@ -66,8 +73,13 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		return nil, err
 	}
 	s.scheduler = consumer.NewScheduler(s.js)
+	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Version: version(), Now: s.scheduler.Now, Logger: logger})
+	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events, Tracer: s.tracing.Postgres(s.metrics.Tracer())})
+	if err != nil {
+		return nil, err
+	}
 	cfg.probe.Logger = logger
-	s.reconciler = reconciler.New(s.store, s.scheduler, consumer.NewProber(s.nc, cfg.probe), consumer.NewInbox(s.js), cfg.policy, logger)
+	s.reconciler = s.metrics.Reconciler(reconciler.New(s.tracing.Store(s.store), s.scheduler, consumer.NewProber(s.nc, cfg.probe), consumer.NewInbox(s.js), cfg.policy, logger))
 	s.consumer, err = consumer.New(s.js, s.reconciler, s.scheduler, s.store, consumer.Config{
 		BatchSize:       cfg.batchSize,
 		SweepInterval:   cfg.sweepInterval,
@@ -76,10 +88,12 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		LedgerRetention: cfg.ledgerRetention,
 		StoreTimeout:    repo.DefaultTimeout,
 		Restore:         s.prepareStreams,
+		Observer:        s.metrics,
+		Tracer:          s.tracing.Tracer(),
 		Logger:          logger,
 	})
 	if cfg.events {
-		s.relay = consumer.NewRelay(s.store, s.js, logger)
+		s.relay = consumer.NewRelay(s.metrics.Outbox(s.store), s.js, logger)
 	}
 	return s, err
 }
@@ -104,6 +118,10 @@ func (s *service) serve(ctx context.Context, ready func()) error {
 		ErrorLog:          slog.NewLogLogger(s.logger.Handler(), slog.LevelWarn),
 	}
 	group.Go(func() error {
+		s.gather(ctx)
+		return nil
+	})
+	group.Go(func() error {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)
 		}
@@ -119,6 +137,28 @@ func (s *service) serve(ctx context.Context, ready func()) error {
 		return err
 	})
 	return group.Wait()
+}
+
+// gather gathers the metrics' gauges until ctx ends.
+func (s *service) gather(ctx context.Context) {
+	s.metrics.Gather(ctx, metrics.Sources{
+		Store:     s.store,
+		JetStream: s.js,
+		Ready: map[string]func(context.Context) error{
+			"postgres": func(ctx context.Context) error {
+				_, err := s.store.Now(ctx)
+				return err
+			},
+			"nats": func(context.Context) error {
+				if !s.nc.IsConnected() {
+					return nats.ErrDisconnected
+				}
+				return nil
+			},
+			"consumers": func(context.Context) error { return s.consumer.Ready() },
+		},
+		Interval: s.cfg.gatherInterval,
+	})
 }
 
 // consume waits for Postgres and NATS, makes sure that both are as they should be, answers requests over NATS
@@ -219,6 +259,7 @@ func (s *service) close() {
 	if s.store != nil {
 		s.store.Close()
 	}
+	s.tracing.Stop(context.Background())
 	if s.listener != nil {
 		_ = s.listener.Close() // closed already where it was served
 	}

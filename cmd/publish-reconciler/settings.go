@@ -109,6 +109,7 @@ type config struct {
 	events          bool
 	ledgerRetention time.Duration // zero: none
 	batchSize       int           // zero: the consumer's default
+	gatherInterval  time.Duration // zero: the metrics' default
 	log             logConfig
 }
 

@@ -142,7 +142,7 @@ func TestSimulateFindsWhatIsWrong(t *testing.T) {
 	recheck := append([]string{"--recheck=" + number}, plan...)
 	contains(t, w.simulation(exitOK, recheck...).stdout.String(), "150 logs, 0 wrong")
 
-	tables := []string{"publish_logs", "ledger_events", "parked_webhooks", "publish_outbox"}
+	tables := []string{"publish_logs", "ledger_events", "parked_webhooks"}
 	for _, table := range tables {
 		w.exec(`CREATE TABLE saved_` + table + ` AS TABLE ` + table)
 	}

@@ -17,8 +17,13 @@ ALTER TABLE publish_outbox
     ALTER COLUMN outcomes  SET NOT NULL,
     ALTER COLUMN bodies    SET NOT NULL,
     -- It is not worth its compression.
-    ALTER COLUMN bodies    SET STORAGE EXTERNAL;
+    ALTER COLUMN bodies    SET STORAGE EXTERNAL,
+    ADD COLUMN events int NOT NULL GENERATED ALWAYS AS (cardinality(ids)) STORED,
+    -- For whoever takes something out by hand: an event is taken out of all four arrays.
+    ADD CONSTRAINT publish_outbox_whole CHECK (cardinality(ids) > 0 AND cardinality(platforms) = cardinality(ids)
+        AND cardinality(outcomes) = cardinality(ids) AND cardinality(bodies) = cardinality(ids));
 
--- The rows in which the events of the batch lie.
+-- The rows in which the events of the batch lie. They stay until all of it is told: until then, events that are
+-- told already may be in them.
 ALTER TABLE publish_outbox_told ADD COLUMN rows uuid[] NOT NULL DEFAULT '{}';
 UPDATE publish_outbox_told SET rows = batch;

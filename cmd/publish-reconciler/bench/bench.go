@@ -27,7 +27,7 @@ type Config struct {
 	// NATS and Postgres are nobody else's.
 	NATS     *streamstest.Server
 	Postgres *pgtest.Server
-	// Quick is for a look within a minute: fewer logs, one run of each line.
+	// Quick is for a short look: fewer logs, one run of each line.
 	Quick bool
 	// Runs is how often each line is measured; the median counts.
 	Runs int

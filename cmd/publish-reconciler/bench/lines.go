@@ -118,7 +118,7 @@ func checks(ctx context.Context, w *world) ([]Figure, error) {
 		if err != nil {
 			return 0, err
 		}
-		at := time.Now().Add(2*time.Second + time.Duration(n)*60*time.Microsecond) // once they are stored
+		at := time.Now().Add(2*time.Second + time.Duration(n)*100*time.Microsecond) // once they are stored
 		patience := time.Duration(0)
 		if err := w.publish(n, func(i int) *nats.Msg {
 			return streams.CheckSchedule(streams.Check{LogID: uuid.MustParse(ids[i]), Timeout: &patience}, at)
@@ -251,6 +251,10 @@ func sweepLarge(ctx context.Context, w *world) ([]Figure, error) {
 	swept := 0
 	typical := func(size int) (float64, error) {
 		if _, err := w.insert(ctx, size-w.posts, "success", time.Hour); err != nil {
+			return 0, err
+		}
+		// Else the disk is still busy with the large table.
+		if err := w.asAdmin(ctx, `CHECKPOINT`); err != nil {
 			return 0, err
 		}
 		var times []float64

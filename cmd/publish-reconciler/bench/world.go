@@ -92,12 +92,16 @@ func (w *world) close(ctx context.Context) (err error) {
 
 // drop is for the lines that follow: autovacuum would look after what is left.
 func (w *world) drop(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, w.cfg.Postgres.URL("postgres"))
+	return w.asAdmin(ctx, `DROP DATABASE `+w.name+` WITH (FORCE)`)
+}
+
+func (w *world) asAdmin(ctx context.Context, sql string) error {
+	conn, err := pgx.Connect(ctx, w.cfg.Postgres.AdminURL("postgres"))
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // what counts is told by the statement
-	_, err = conn.Exec(ctx, `DROP DATABASE `+w.name+` WITH (FORCE)`)
+	_, err = conn.Exec(ctx, sql)
 	return err
 }
 

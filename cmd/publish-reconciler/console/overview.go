@@ -37,9 +37,10 @@ type Now struct {
 	Parts     map[string]string
 	Platforms []repo.Backlog
 	Holds     []reconciler.Hold
-	Waiting   *repo.Waiting // nil: not known, and so are the next two
-	Dead      *uint64
-	NextSweep *NextSweep
+	// Parked and Outbox count what waits in Postgres; nil: not known, and so are the next two.
+	Parked, Outbox *int
+	Dead           *uint64
+	NextSweep      *NextSweep
 	// Timeout is a platform's.
 	Timeout func(platform string) time.Duration
 }
@@ -65,7 +66,8 @@ type overview struct {
 	Parts     []part
 	Platforms []platformRow
 	More      int // platforms that are left out
-	Waiting   *repo.Waiting
+	Parked    *int
+	Outbox    *int
 	Dead      *uint64
 	NextSweep *NextSweep
 	// PastTrouble is why nothing is known of the past; empty when something is.
@@ -156,7 +158,7 @@ func (o *overviews) look(ctx context.Context) (overview, error) {
 
 func newOverview(now Now, past pastAt, at time.Time) overview {
 	page := overview{
-		At: at, Well: true, Waiting: now.Waiting, Dead: now.Dead, NextSweep: now.NextSweep, PastTrouble: past.trouble,
+		At: at, Well: true, Parked: now.Parked, Outbox: now.Outbox, Dead: now.Dead, NextSweep: now.NextSweep, PastTrouble: past.trouble,
 	}
 	rows := make(map[string]*platformRow)
 	row := func(name string) *platformRow {
