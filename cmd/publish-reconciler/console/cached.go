@@ -23,9 +23,9 @@ type found[T any] struct {
 const (
 	// lookTime limits one look. Those who look have limits of their own, too.
 	lookTime = 10 * time.Second
-	// rest is how many times longer than a look took its result is good for: a twentieth of one connection's time, at
-	// most, goes into looking.
-	rest = 20
+	// rest is how many times longer than a look took its result is good for, so that a tenth of one connection's time goes
+	// into looking; but never more than slowest times the age.
+	rest, slowest = 10, 4
 )
 
 func newCached[T any](age time.Duration, look func(context.Context) T) cached[T] {
@@ -34,12 +34,12 @@ func newCached[T any](age time.Duration, look func(context.Context) T) cached[T]
 	return c
 }
 
-// get returns what is known, at most the age old, or older where a look takes long. The error is ctx's.
+// get returns what is known, at most the age old, or up to four times as old where a look takes long. The error is ctx's.
 func (c cached[T]) get(ctx context.Context) (T, error) {
 	select {
 	case last := <-c.turn:
 		defer func() { c.turn <- last }()
-		if last.at.IsZero() || time.Since(last.at) >= max(c.age, rest*last.took) {
+		if last.at.IsZero() || time.Since(last.at) >= max(c.age, min(rest*last.took, slowest*c.age)) {
 			// It is for the others too, who are still there when this visitor has gone.
 			looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
 			defer cancel()
