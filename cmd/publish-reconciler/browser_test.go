@@ -36,6 +36,10 @@ var findBrowser = sync.OnceValues(func() (string, error) {
 	return "", errors.New("the page is tested in a browser, and there is none: install Chromium or Chrome (on Debian: apt-get install chromium-headless-shell fonts-dejavu-core)")
 })
 
+// seats bounds how many browsers there are at the same time: each of them is a dozen threads that paint, and others have
+// something to do, too.
+var seats = make(chan struct{}, 2)
+
 // visitor is somebody with a browser of its own, who has nothing in it that went wrong.
 type visitor struct {
 	testing.TB
@@ -53,6 +57,8 @@ func (s served) visit() *visitor {
 	if err != nil {
 		s.Fatal(err)
 	}
+	seats <- struct{}{}
+	s.Cleanup(func() { <-seats })
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(soon),
 		chromedp.Flag("force-color-profile", "srgb"), chromedp.Flag("hide-scrollbars", false))...)
