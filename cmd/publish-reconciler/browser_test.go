@@ -63,9 +63,11 @@ func (s served) visit() *visitor {
 		chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(soon),
 		chromedp.Flag("force-color-profile", "srgb"), chromedp.Flag("hide-scrollbars", false))...)
 	silent := func(string, ...any) {} // it complains of messages that are newer than it
-	ctx, closeTab := chromedp.NewContext(allocator, chromedp.WithErrorf(silent), chromedp.WithLogf(silent))
+	ctx, _ := chromedp.NewContext(allocator, chromedp.WithErrorf(silent), chromedp.WithLogf(silent))
 	s.Cleanup(func() {
-		closeTab()
+		if err := chromedp.Cancel(ctx); err != nil { // it returns when the browser has ended, which would outlive the tests
+			s.Errorf("close the browser: %v", err)
+		}
 		stop()
 	})
 	v := &visitor{TB: s.TB, ctx: ctx, url: s.url}
