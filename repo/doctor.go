@@ -112,8 +112,10 @@ func (s *Store) PlanDue(ctx context.Context, due reconciler.Due) (DuePlan, error
 // neededPrivileges are what the service does with its tables, as GRANT takes it. FOR UPDATE takes the right to update some
 // column.
 var neededPrivileges = map[string][]string{
-	"publish_logs": {"SELECT", "UPDATE (status)", "UPDATE (error_message)", "UPDATE (external_url)", "UPDATE (published_at)",
-		"UPDATE (retry_count)", "UPDATE (last_retry_at)", "UPDATE (extra_metadata)", "UPDATE (updated_at)"},
+	"publish_logs": {
+		"SELECT", "UPDATE (status)", "UPDATE (error_message)", "UPDATE (external_url)", "UPDATE (published_at)",
+		"UPDATE (retry_count)", "UPDATE (last_retry_at)", "UPDATE (extra_metadata)", "UPDATE (updated_at)",
+	},
 	"ledger_events":            {"SELECT", "INSERT"},
 	"parked_webhooks":          {"SELECT", "INSERT", "UPDATE", "DELETE"},
 	"publish_outbox":           {"SELECT", "INSERT", "UPDATE", "DELETE"},

@@ -295,7 +295,7 @@ func TestStatusOfWhatTakesLong(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer tx.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // it ends with the connection at the latest
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
 	if _, err := tx.Exec(t.Context(), `LOCK TABLE publish_logs IN ACCESS EXCLUSIVE MODE`); err != nil {
 		t.Fatal(err)
 	}
