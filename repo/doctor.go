@@ -109,31 +109,43 @@ func (s *Store) PlanDue(ctx context.Context, due reconciler.Due) (DuePlan, error
 	return plan, nil
 }
 
-// neededPrivileges are what the service does with its tables. FOR UPDATE takes the right to update.
+// neededPrivileges are what the service does with its tables, as GRANT takes it. FOR UPDATE takes the right to update some
+// column.
 var neededPrivileges = map[string][]string{
-	"publish_logs":             {"SELECT", "UPDATE"},
+	"publish_logs": {
+		"SELECT", "UPDATE (status)", "UPDATE (error_message)", "UPDATE (external_url)", "UPDATE (published_at)",
+		"UPDATE (retry_count)", "UPDATE (last_retry_at)", "UPDATE (extra_metadata)", "UPDATE (updated_at)",
+	},
 	"ledger_events":            {"SELECT", "INSERT"},
 	"parked_webhooks":          {"SELECT", "INSERT", "UPDATE", "DELETE"},
-	"publish_outbox":           {"SELECT", "INSERT", "DELETE"},
+	"publish_outbox":           {"SELECT", "INSERT", "UPDATE", "DELETE"},
 	"publish_outbox_told":      {"SELECT", "UPDATE"},
 	"publish_platforms":        {"SELECT", "INSERT", "UPDATE"},
 	"publish_platform_silence": {"SELECT", "INSERT", "DELETE"},
 	migrationsTable:            {"SELECT"},
 }
 
-// privilegesSQL is content with a right on some column: publishers may grant no more than that.
+// privilegesSQL is content with a right on some column where none is named: publishers may grant no more than that.
 const privilegesSQL = `
 SELECT needed.tab || ' ' || needed.privilege
   FROM unnest($1::text[], $2::text[]) AS needed(tab, privilege)
- WHERE NOT coalesce(CASE needed.privilege WHEN 'DELETE' THEN has_table_privilege(to_regclass(needed.tab), needed.privilege)
-                    ELSE has_any_column_privilege(to_regclass(needed.tab), needed.privilege) END, false)
+ CROSS JOIN to_regclass(needed.tab) AS found(tab)
+  LEFT JOIN pg_attribute col ON col.attrelid = found.tab AND needed.privilege = format('UPDATE (%s)', col.attname)
+ WHERE NOT coalesce(CASE WHEN needed.privilege = 'DELETE' THEN has_table_privilege(found.tab, 'DELETE')
+                         WHEN needed.privilege LIKE 'UPDATE (%' THEN has_column_privilege(found.tab, col.attnum, 'UPDATE')
+                         ELSE has_any_column_privilege(found.tab, needed.privilege) END, false)
  ORDER BY 1`
 
-// MissingPrivileges are what the role may not do with the service's tables, by table. A table that is missing allows
-// nothing. Prunes tells that old ledger events are to be deleted.
-func (s *Store) MissingPrivileges(ctx context.Context, prunes bool) (map[string][]string, error) {
+const roleSQL = `SELECT quote_ident(current_user)`
+
+// MissingPrivileges are what the role, whose name comes as SQL takes it, may not do with the service's tables, by table, as
+// GRANT takes it. A table that is missing allows nothing. Prunes tells that old ledger events are to be deleted.
+func (s *Store) MissingPrivileges(ctx context.Context, prunes bool) (role string, missing map[string][]string, err error) {
 	ctx, cancel := s.limit(ctx, "look at the privileges")
 	defer cancel()
+	if err := s.pool.QueryRow(ctx, roleSQL).Scan(&role); err != nil {
+		return "", nil, translate(ctx, err)
+	}
 	needed := maps.Clone(neededPrivileges)
 	if prunes {
 		needed["ledger_events"] = append(slices.Clone(needed["ledger_events"]), "UPDATE", "DELETE")
@@ -146,16 +158,16 @@ func (s *Store) MissingPrivileges(ctx context.Context, prunes bool) (map[string]
 	}
 	rows, err := s.pool.Query(ctx, privilegesSQL, tables, privileges)
 	if err != nil {
-		return nil, translate(ctx, err)
+		return "", nil, translate(ctx, err)
 	}
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, translate(ctx, err)
+		return "", nil, translate(ctx, err)
 	}
-	missing := make(map[string][]string)
+	missing = make(map[string][]string)
 	for _, line := range lines {
 		table, privilege, _ := strings.Cut(line, " ")
 		missing[table] = append(missing[table], privilege)
 	}
-	return missing, nil
+	return role, missing, nil
 }

@@ -1,9 +1,12 @@
 package repo_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/uuid"
 
 	"publish-reconciler/reconciler"
 	"publish-reconciler/repo"
@@ -106,9 +109,9 @@ func TestMissingPrivileges(t *testing.T) {
 	w := newWorld(t)
 	missing := func(prunes bool) map[string][]string {
 		t.Helper()
-		found, err := w.store.MissingPrivileges(t.Context(), prunes)
-		if err != nil {
-			t.Fatal(err)
+		role, found, err := w.store.MissingPrivileges(t.Context(), prunes)
+		if err != nil || role != "publish" {
+			t.Fatal(role, err)
 		}
 		return found
 	}
@@ -120,7 +123,64 @@ func TestMissingPrivileges(t *testing.T) {
 	w.exec(`REVOKE ALL ON publish_logs FROM publish`)
 	w.exec(`GRANT SELECT, UPDATE (status, error_message) ON publish_logs TO publish`)
 	w.exec(`DROP TABLE publish_outbox`)
-	equal(t, "then", missing(false), map[string][]string{"parked_webhooks": {"DELETE"}, "publish_outbox": {"DELETE", "INSERT", "SELECT"}})
+	equal(t, "then", missing(false), map[string][]string{
+		"parked_webhooks": {"DELETE"}, "publish_outbox": {"DELETE", "INSERT", "SELECT", "UPDATE"},
+		"publish_logs": {"UPDATE (external_url)", "UPDATE (extra_metadata)", "UPDATE (last_retry_at)", "UPDATE (published_at)", "UPDATE (retry_count)", "UPDATE (updated_at)"},
+	})
+	w.exec(`GRANT UPDATE (external_url, published_at, retry_count, last_retry_at, extra_metadata, updated_at) ON publish_logs TO publish`)
+	equal(t, "with all columns", len(missing(false)["publish_logs"]), 0)
 	w.exec(`REVOKE ALL ON publish_logs FROM publish`)
-	equal(t, "of the logs", missing(false)["publish_logs"], []string{"SELECT", "UPDATE"})
+	equal(t, "of the logs", len(missing(false)["publish_logs"]), 9)
+	w.exec(`GRANT SELECT, UPDATE ON publish_logs TO publish`)
+	equal(t, "of the whole table", len(missing(false)["publish_logs"]), 0)
+}
+
+// A role that lacks nothing can write all that the service writes.
+func TestNeededPrivilegesAreEnough(t *testing.T) {
+	t.Parallel()
+	w := newOutboxWorld(t)
+	id := w.publish("tiktok", "tt_1", "processing", time.Hour)
+	post := reconciler.Post{Platform: "tiktok", ExternalPostID: "tt_2"}
+	w.exec(`INSERT INTO ledger_events (timestamp, event_type, entity_type, entity_id) VALUES (now() - interval '1 year', 'x', 'publish_log', 'x')`)
+	w.exec(`REVOKE ALL ON ALL TABLES IN SCHEMA public FROM publish`)
+	_, needed, err := w.store.MissingPrivileges(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for table, privileges := range needed {
+		w.exec(`GRANT ` + strings.Join(privileges, ", ") + ` ON ` + table + ` TO publish`)
+	}
+	parked := uuid.Must(uuid.NewV7())
+	failure := "late"
+	w.transact(logIDs(id), decided(reconciler.Changes{
+		Rows:   []reconciler.RowChange{{LogID: id, Status: reconciler.StatusFailed, Error: &failure, ExternalURL: "x", Published: true, Retried: true, RetryCount: 1}},
+		Ledger: []reconciler.Event{{ID: uuid.New(), Type: "x", Severity: "info", LogID: id, Once: true}},
+		Park:   []reconciler.ParkedWebhook{{ID: parked, Post: post, ReceivedAt: time.Now()}},
+		Signs:  []reconciler.Sign{{Platform: "tiktok", Confirmed: true, Silent: true}},
+	}))
+	w.transact(reconciler.Keys{Posts: []reconciler.Post{post}}, decided(reconciler.Changes{Unpark: []uuid.UUID{parked}}))
+	if err := w.store.Platforms(t.Context(), []string{"tiktok", "x"}, time.Hour, func(known []reconciler.Platform, now time.Time) []reconciler.HoldChange {
+		return []reconciler.HoldChange{{Hold: reconciler.Hold{Platform: known[0].Name, Since: now, Until: now}, Begun: &reconciler.HoldBegun{ID: uuid.Must(uuid.NewV7())}}}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := w.store.PruneLedger(t.Context(), time.Now().Add(-time.Hour), 10); n != 1 || err != nil {
+		t.Errorf("pruned %d, %v", n, err)
+	}
+	if _, err := w.store.PruneParked(t.Context(), time.Now(), 10); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.store.DrainOutbox(t.Context(), 10, nil); err != nil { // plans the hold alone
+		t.Fatal(err)
+	}
+	others := w.change(2)
+	if _, err := w.store.DrainOutbox(t.Context(), 10, func(context.Context, uint64, []reconciler.OutboxEvent) (reconciler.Told, error) {
+		return reconciler.Told{Sequence: 1, Events: others[:1]}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var told telling
+	if err := w.drain(10, told.tell); err != nil || len(told.ids) != 2 || told.ids[1] != others[1] {
+		t.Errorf("told %v, %v", told.ids, err)
+	}
 }

@@ -22,10 +22,18 @@ type Use struct {
 	Events bool
 }
 
-// needed are the subjects that the service publishes to and subscribes to.
+// ServiceName is the service's for NATS: nats micro info publish-reconciler.
+const ServiceName = "publish-reconciler"
+
+// SubjectChecks are the subjects on which "check now" of the operators' page asks for a check. The rest of the service
+// publishes schedules of checks alone.
+const SubjectChecks = prefixCheck + "*"
+
+// needed are the subjects that the service publishes to and subscribes to. On those of $SRV the
+// micro package of nats.go answers.
 func (u Use) needed() (publish, subscribe []string) {
 	const api = jetstream.DefaultAPIPrefix
-	publish = []string{prefixCheck + "*", prefixWebhook + "*", prefixDead + "*", "publish.schedule.>", prefixProbe + "*"}
+	publish = []string{prefixWebhook + "*", prefixDead + "*", "publish.schedule.>", prefixProbe + "*"}
 	for _, s := range Streams(1) {
 		publish = append(publish, api+"STREAM.INFO."+s.Name)
 		if u.Manage {
@@ -43,13 +51,20 @@ func (u Use) needed() (publish, subscribe []string) {
 	if u.Events {
 		publish = append(publish, prefixEvent+">")
 	}
-	return publish, []string{prefixAPI + "*", "$SRV.>", nats.InboxPrefix + ">"}
+	subscribe = []string{prefixAPI + "*"}
+	for _, verb := range []string{"PING", "STATS", "INFO"} {
+		subject := "$SRV." + verb
+		subscribe = append(subscribe, subject, subject+"."+ServiceName, subject+"."+ServiceName+".*")
+	}
+	return publish, append(subscribe, nats.InboxPrefix+">")
 }
 
 // Permissions is what a user may do, as the server tells it. Its zero value allows everything.
 type Permissions struct {
 	Publish   Subjects `json:"publish"`
 	Subscribe Subjects `json:"subscribe"`
+	// Responses is set where the user may answer whoever asks him, on any subject (allow_responses).
+	Responses *struct{} `json:"responses"`
 }
 
 // Subjects are those that are allowed, all where none is named, but for those that are denied.
@@ -113,6 +128,9 @@ func (p Permissions) Missing(use Use) []string {
 		if !p.Publish.Allows(subject) {
 			missing = append(missing, "publish to "+subject)
 		}
+	}
+	if inbox := nats.InboxPrefix + ">"; p.Responses == nil && !p.Publish.Allows(inbox) {
+		missing = append(missing, "publish to "+inbox+" (or allow_responses)")
 	}
 	for _, subject := range subscribe {
 		if !p.Subscribe.Allows(subject) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +126,10 @@ func (d *natsDoctor) lookAtPermissions(ctx context.Context) {
 		d.wrong(check, "the user may not %s: grant it to him", strings.Join(missing, ", "))
 		return
 	}
+	if !d.may.Publish.Allows(streams.SubjectChecks) {
+		d.warn(check, "the user may do what the service needs, but not publish to %s: grant it to him if operators are to check logs on the page", streams.SubjectChecks)
+		return
+	}
 	d.ok(check, "the user may do on all subjects what the service does")
 }
 
@@ -157,11 +163,16 @@ func (d *natsDoctor) lookAtStorage(ctx context.Context) {
 		what      string
 		used, max int64
 	}
-	limit := account.Limits
-	shares := []share{
-		{"the account's storage", int64(account.Store), limit.MaxStore},
-		{"the account's streams", int64(account.Streams), int64(limit.MaxStreams)},
-		{"the account's consumers", int64(account.Consumers), int64(limit.MaxConsumers)},
+	var shares []share
+	add := func(of string, t jetstream.Tier) {
+		shares = append(shares, share{"the account's storage" + of, int64(t.Store), t.Limits.MaxStore},
+			share{"the account's streams" + of, int64(t.Streams), int64(t.Limits.MaxStreams)},
+			share{"the account's consumers" + of, int64(t.Consumers), int64(t.Limits.MaxConsumers)})
+	}
+	add("", account.Tier)
+	// An account with a tier for each number of replicas, R1 or R3, has no other limits.
+	for _, name := range slices.Sorted(maps.Keys(account.Tiers)) {
+		add(" in tier "+name, account.Tiers[name])
 	}
 	for _, s := range streams.Streams(d.cfg.streamReplicas) {
 		stream, err := d.js.Stream(ctx, s.Name)
@@ -221,8 +232,9 @@ func (d *natsDoctor) lookAtStreams(ctx context.Context) {
 func (d *natsDoctor) lookAtTicks(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
 	defer cancel()
-	const mends = "a replica schedules one within a minute: see that one runs"
-	next, err := consumer.NewScheduler(d.js).NextSweep(ctx)
+	mends := "a replica schedules one within " + short(d.cfg.sweepInterval) + " (SWEEP_INTERVAL): see that one runs"
+	scheduler := consumer.NewScheduler(d.js)
+	next, err := scheduler.NextSweep(ctx)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return // that is told of the streams
@@ -233,7 +245,7 @@ func (d *natsDoctor) lookAtTicks(ctx context.Context) {
 	case next.Running:
 		d.ok("sweep", "one has fired, and is under way or waits for a replica")
 	default:
-		d.lookAtTick("sweep", next.At, inWords(&next))
+		d.lookAtTick("sweep", next.At, scheduler.Now(), inWords(&next))
 	}
 	stream, err := d.js.Stream(ctx, streams.StreamChecks)
 	if err != nil {
@@ -249,12 +261,12 @@ func (d *natsDoctor) lookAtTicks(ctx context.Context) {
 		return
 	}
 	at, _ := streams.ScheduledAt(pending.Header)
-	d.lookAtTick("prune", at, moment(&at))
+	d.lookAtTick("prune", at, scheduler.Now(), moment(&at))
 }
 
-// lookAtTick wants a tick that is pending not to be overdue.
-func (f *findings) lookAtTick(check string, at time.Time, words string) {
-	if time.Since(at) > overdueTick {
+// lookAtTick wants a tick that is pending not to be overdue. Now is by the clock of NATS, as at is.
+func (f *findings) lookAtTick(check string, at, now time.Time, words string) {
+	if now.Sub(at) > overdueTick {
 		f.wrong(check, "it was due at %s and did not fire: look after the NATS server, whose message schedules don't work", moment(&at))
 		return
 	}
@@ -289,6 +301,8 @@ func (d *natsDoctor) lookAtService(ctx context.Context) {
 		replicas, err = d.ping(ctx, subject)
 	}
 	switch {
+	case err != nil && ctx.Err() != nil:
+		d.warn(check, "not looked at: the time for all was up")
 	case err != nil:
 		d.wrong(check, "its replicas can't be asked: %s", err)
 	case replicas == 0:
@@ -298,6 +312,7 @@ func (d *natsDoctor) lookAtService(ctx context.Context) {
 	}
 }
 
+// ping counts the replicas that answer in time. The error is that of ctx where ctx ended before.
 func (d *natsDoctor) ping(ctx context.Context, subject string) (replicas int, err error) {
 	answers, err := d.nc.SubscribeSync(d.nc.NewInbox())
 	if err != nil {
@@ -307,13 +322,13 @@ func (d *natsDoctor) ping(ctx context.Context, subject string) (replicas int, er
 	if err := d.nc.PublishRequest(subject, answers.Subject, nil); err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, pingWait)
+	within, cancel := context.WithTimeout(ctx, pingWait)
 	defer cancel()
 	for {
-		answer, err := answers.NextMsgWithContext(ctx)
+		answer, err := answers.NextMsgWithContext(within)
 		switch {
-		case errors.Is(err, nats.ErrNoResponders), ctx.Err() != nil:
-			return replicas, nil
+		case errors.Is(err, nats.ErrNoResponders), within.Err() != nil:
+			return replicas, ctx.Err()
 		case err != nil:
 			return replicas, err
 		case answer.Header.Get(micro.ErrorCodeHeader) == "":

@@ -64,8 +64,8 @@ func TestDoctorOfStreams(t *testing.T) {
 		}
 	}
 	e := w.doctor(exitFailure)
-	e.tells("sweep", levelWrong, `none is pending, and a replica schedules one within a minute: see that one runs`)
-	e.tells("prune", levelWarning, `none is pending, unless one is under way; a replica schedules one within a minute: see that one runs`)
+	e.tells("sweep", levelWrong, `none is pending, and a replica schedules one within 1m \(SWEEP_INTERVAL\): see that one runs`)
+	e.tells("prune", levelWarning, `none is pending, unless one is under way; a replica schedules one within 1m \(SWEEP_INTERVAL\): see that one runs`)
 	e.tells("dead letters", levelWarning, `1 message could not be processed: see why with publish-reconciler dead list, then replay or drop them`)
 	e.tells("nats storage", levelWarning, `nearly used up: the bytes of stream PUBLISH_DEAD \(\d+ of 1000\): raise the limit before messages are refused, or dropped`)
 	if text := fmt.Sprint(e.found["streams"]); !strings.Contains(text, "stream PUBLISH_EVENTS is missing") || !strings.Contains(text, "max_deliver is 3, must be ") {
@@ -143,8 +143,9 @@ func TestDoctorOfQueues(t *testing.T) {
 func TestDoctorOfTicks(t *testing.T) {
 	t.Parallel()
 	var f findings
-	f.lookAtTick("sweep", time.Now().Add(-2*time.Minute), "")
-	f.lookAtTick("sweep", time.Now().Add(-time.Second), "now")
+	now := time.Now().Add(time.Hour) // by another clock
+	f.lookAtTick("sweep", now.Add(-2*time.Minute), now, "")
+	f.lookAtTick("sweep", now.Add(-time.Second), now, "now")
 	if f[0].Level != levelWrong || !strings.Contains(f[0].Text, "did not fire: look after the NATS server") || f[1] != (finding{levelOK, "sweep", "the next one: now"}) {
 		t.Error(f)
 	}
@@ -155,7 +156,7 @@ func TestDoctorOfPermissions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	permissions := &server.Permissions{
-		Publish:   &server.SubjectPermission{Allow: []string{"$JS.API.>", "$JS.ACK.>", "$SYS.REQ.USER.INFO", "$SRV.>", "_INBOX.>", "publish.>"}, Deny: []string{"publish.dead.check", "$JS.API.STREAM.CREATE.>"}},
+		Publish:   &server.SubjectPermission{Allow: []string{"$JS.API.>", "$JS.ACK.>", "$SYS.REQ.USER.INFO", "$SRV.>", "publish.>"}, Deny: []string{"publish.dead.check", "$JS.API.STREAM.CREATE.>"}},
 		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>", "$SRV.>"}},
 	}
 	opts := &server.Options{JetStream: true, StoreDir: t.TempDir(), Users: []*server.User{{Username: "ana", Password: "hush", Permissions: permissions}}}
@@ -167,11 +168,11 @@ func TestDoctorOfPermissions(t *testing.T) {
 	e := doctor()
 	const creates = `publish to \$JS\.API\.STREAM\.CREATE\.PUBLISH_`
 	e.tells("nats permissions", levelWrong, `the user may not publish to publish\.dead\.\*, `+
-		creates+`WEBHOOKS, `+creates+`CHECKS, `+creates+`DEAD, `+creates+`EVENTS, subscribe to publish\.api\.\*: grant it to him`)
+		creates+`WEBHOOKS, `+creates+`CHECKS, `+creates+`DEAD, `+creates+`EVENTS, publish to _INBOX\.> \(or allow_responses\), subscribe to publish\.api\.\*: grant it to him`)
 	if strings.Contains(fmt.Sprint(e.found), "hush") {
 		t.Errorf("a password: %v", e.found)
 	}
-	doctor("--manage-streams=false").tells("nats permissions", levelWrong, `the user may not publish to publish\.dead\.\*, subscribe to publish\.api\.\*: grant it to him`)
+	doctor("--manage-streams=false").tells("nats permissions", levelWrong, `the user may not publish to publish\.dead\.\*, publish to _INBOX\.> \(or allow_responses\), subscribe to publish\.api\.\*: grant it to him`)
 }
 
 // What doctor takes for enough is enough: a service that may do no more works.
@@ -179,7 +180,7 @@ func TestDoctorOfTheLeastPermissions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	publish := []string{
-		"publish.check.*", "publish.webhook.*", "publish.dead.*", "publish.schedule.>", "publish.probe.*", "publish.event.>",
+		"publish.webhook.*", "publish.dead.*", "publish.schedule.>", "publish.probe.*", "publish.event.>",
 		"$JS.API.STREAM.MSG.GET.PUBLISH_WEBHOOKS", "$JS.API.STREAM.MSG.GET.PUBLISH_CHECKS", "$SYS.REQ.USER.INFO",
 	}
 	for _, stream := range []string{"WEBHOOKS", "CHECKS", "DEAD", "EVENTS"} {
@@ -190,9 +191,13 @@ func TestDoctorOfTheLeastPermissions(t *testing.T) {
 	for consumer, filter := range map[string]string{"PUBLISH_WEBHOOKS.webhooks": "publish.webhook.*", "PUBLISH_CHECKS.checks": "publish.check.*", "PUBLISH_CHECKS.sweeper": "publish.sweep"} {
 		publish = append(publish, "$JS.API.CONSUMER.INFO."+consumer, "$JS.API.CONSUMER.MSG.NEXT."+consumer, "$JS.ACK."+consumer+".>", "$JS.API.CONSUMER.CREATE."+consumer+"."+filter)
 	}
+	subscribe := []string{"publish.api.*", "_INBOX.>"}
+	for _, verb := range []string{"PING", "STATS", "INFO"} {
+		subscribe = append(subscribe, "$SRV."+verb, "$SRV."+verb+".publish-reconciler", "$SRV."+verb+".publish-reconciler.*")
+	}
 	least := &server.User{Username: "service", Password: "hush", Permissions: &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: publish},
-		Subscribe: &server.SubjectPermission{Allow: []string{"publish.api.*", "$SRV.>", "_INBOX.>"}},
+		Subscribe: &server.SubjectPermission{Allow: subscribe},
 		Response:  &server.ResponsePermission{MaxMsgs: 1, Expires: time.Minute},
 	}}
 	opts := &server.Options{JetStream: true, StoreDir: t.TempDir(), Users: []*server.User{least, {Username: "all", Password: "hush"}}}
@@ -217,11 +222,39 @@ func TestDoctorOfTheLeastPermissions(t *testing.T) {
 		t.Errorf("it was refused: %v", refused)
 	}
 	e := readFindings(begin(t, "doctor", "--json", "--database-url="+w.database, "--nats-url=nats://service:hush@"+address), exitOK)
-	e.tells("nats permissions", levelOK, `the user may do on all subjects what the service does`)
+	e.tells("nats permissions", levelWarning, `the user may do what the service needs, but not publish to publish\.check\.\*: grant it to him if operators are to check logs on the page`)
 	e.tells("nats storage", levelWarning, `the account's limits can't be told: let the user ask on \$JS\.API\.INFO \(.*\)`)
 	e.tells("service", levelWarning, `its replicas can't be asked: let the user publish to \$SRV\.PING\.publish-reconciler`)
 	e.tells("streams", levelOK, `.*`)
 	e.tells("queue webhooks", levelOK, `nothing waits`)
 	p := begin(t, "status", "--nats-url=nats://all:hush@"+address)
 	p.exits(exitOK, soon)
+}
+
+// An account with tiers has limits there alone.
+func TestDoctorOfTiers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := startNATS(t, &server.Options{JetStream: true, StoreDir: t.TempDir()})
+	unlimited := server.JetStreamAccountLimits{MaxMemory: -1, MaxStore: -1, MaxStreams: 5, MaxConsumers: 100, MaxAckPending: -1, MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1}
+	if err := s.GlobalAccount().UpdateJetStreamLimits(map[string]server.JetStreamAccountLimits{"R1": unlimited, "R3": unlimited}); err != nil {
+		t.Fatal(err)
+	}
+	url := "nats://" + s.Addr().String()
+	running := w.serve("--nats-url=" + url)
+	running.swept()
+	e := readFindings(begin(t, "doctor", "--json", "--database-url="+w.database, "--nats-url="+url), exitOK)
+	e.tells("nats storage", levelWarning, `nearly used up: the account's streams in tier R1 \(4 of 5\): raise the limit before messages are refused, or dropped`)
+}
+
+// Who has no time left to ask does not say that nobody answers.
+func TestDoctorWithoutTime(t *testing.T) {
+	t.Parallel()
+	d := natsDoctor{nc: newWorld(t).client()}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	d.lookAtService(ctx)
+	if want := (finding{levelWarning, "service", "not looked at: the time for all was up"}); len(d.findings) != 1 || d.findings[0] != want {
+		t.Errorf("%v, want %v", d.findings, want)
+	}
 }

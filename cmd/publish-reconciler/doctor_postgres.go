@@ -16,7 +16,7 @@ import (
 const (
 	// indexMatters is the size of publish_logs from which on a search for due logs must go by the index.
 	indexMatters = 16 << 20
-	// overdueGrace lies beyond twice a timeout: by then several sweeps have looked.
+	// overdueGrace lies beyond twice a timeout and the interval of sweeps: by then one has looked, and had time to close.
 	overdueGrace = time.Minute
 	// longParked is how old a parked webhook may get before somebody should look: its log never came.
 	longParked = 24 * time.Hour
@@ -77,13 +77,13 @@ func (d *postgresDoctor) lookAtSchema(ctx context.Context) (goOn bool) {
 
 func (d *postgresDoctor) lookAtPrivileges(ctx context.Context) {
 	const check = "postgres privileges"
-	missing, err := d.store.MissingPrivileges(ctx, d.cfg.ledgerRetention > 0)
+	role, missing, err := d.store.MissingPrivileges(ctx, d.cfg.ledgerRetention > 0)
 	if err != nil {
 		d.wrong(check, "%s", err)
 		return
 	}
 	for _, table := range slices.Sorted(maps.Keys(missing)) {
-		d.wrong(check, "the role may not %s in %s: GRANT %s ON %[2]s", strings.ToLower(strings.Join(missing[table], ", ")), table, strings.Join(missing[table], ", "))
+		d.wrong(check, "the role may not %s in %s: GRANT %s ON %[2]s TO %[4]s", strings.ToLower(strings.Join(missing[table], ", ")), table, strings.Join(missing[table], ", "), role)
 	}
 	if len(missing) == 0 {
 		d.ok(check, "the role may do in all tables what the service does")
@@ -133,12 +133,12 @@ func (d *postgresDoctor) lookAtPlan(ctx context.Context, now time.Time) {
 
 // lookAtBacklog wants every log to be closed in time, unless it can't be.
 func (d *postgresDoctor) lookAtBacklog(ctx context.Context) {
-	policy := d.cfg.policy
+	policy, grace := d.cfg.policy, overdueGrace+d.cfg.sweepInterval
 	twice := make(map[string]time.Duration, len(policy.Timeouts))
 	for platform, timeout := range policy.Timeouts {
-		twice[platform] = 2*timeout + overdueGrace
+		twice[platform] = 2*timeout + grace
 	}
-	late, err := d.store.Backlogs(ctx, 2*policy.DefaultTimeout+overdueGrace, twice)
+	late, err := d.store.Backlogs(ctx, 2*policy.DefaultTimeout+grace, twice)
 	if err != nil {
 		d.wrong("open logs", "%s", err)
 		return

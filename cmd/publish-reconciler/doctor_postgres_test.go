@@ -20,7 +20,7 @@ func TestDoctorOfPostgres(t *testing.T) {
 	w.exec(`DROP INDEX publish_logs_open_idx`)
 	w.exec(`INSERT INTO publish_logs (platform, status, error_message) SELECT 'x', 'success', repeat('x', 1500) FROM generate_series(1, 15000)`)
 	w.exec(`ANALYZE publish_logs`)
-	w.publish("ig_1", "processing", `{}`, 22*time.Minute)
+	w.publish("ig_1", "processing", `{}`, 23*time.Minute)
 	w.publish("ig_2", "processing", `{"webhook_status":"in_review"}`, time.Hour)
 	w.exec(`UPDATE publish_logs SET platform = 'tiktok' WHERE id = $1`, w.publish("tt_1", "processing", `{}`, time.Hour))
 	w.exec(`INSERT INTO publish_platforms (platform, held_since, held_until) VALUES ('tiktok', now() - interval '1 minute', now() + interval '1 hour')`)
@@ -35,8 +35,8 @@ func TestDoctorOfPostgres(t *testing.T) {
 	}
 	event(time.Minute)
 	e := w.doctor(exitFailure, "--outage-hold=on")
-	e.tells("postgres privileges", levelWrong, `the role may not delete in parked_webhooks: GRANT DELETE ON parked_webhooks`,
-		`the role may not delete in publish_outbox: GRANT DELETE ON publish_outbox`, `the role may not update in publish_platforms: GRANT UPDATE ON publish_platforms`)
+	e.tells("postgres privileges", levelWrong, `the role may not delete in parked_webhooks: GRANT DELETE ON parked_webhooks TO publish`,
+		`the role may not delete in publish_outbox: GRANT DELETE ON publish_outbox TO publish`, `the role may not update in publish_platforms: GRANT UPDATE ON publish_platforms TO publish`)
 	e.tells("indexes", levelWrong, `publish_logs_open_idx is missing: CREATE INDEX CONCURRENTLY publish_logs_open_idx ON publish_logs \(updated_at, id\) WHERE status IN \('processing', 'retry'\)`)
 	e.tells("due logs", levelWarning, `Postgres reads all of publish_logs to find them: ANALYZE publish_logs`)
 	e.tells("open logs", levelWrong, `1 log is open for more than twice the timeout, on instagram: see whether the service runs and keeps up`)
@@ -50,6 +50,7 @@ func TestDoctorOfPostgres(t *testing.T) {
 	e.tells("outbox", levelWrong, `2, the oldest for 1h: see whether the service runs, and what its log says of outcome events`)
 	e.tells("open logs", levelWrong, `1 log is open for more than twice the timeout, on tiktok: .*`) // no holds, and more patience
 	e.silent("holds")
+	w.doctor(exitFailure, "--sweep-interval=41m").tells("open logs", levelOK, `3, .*; none for more than twice its timeout .*`) // no sweep has come yet
 	w.doctor(exitFailure, "--events=off").tells("outbox", levelWarning, `2, the oldest for 1h, and EVENTS is off: turn it on to have them told, or DELETE FROM publish_outbox`)
 
 	w.exec(`DROP TABLE publish_logs`)
@@ -82,5 +83,5 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 	w.exec(`REVOKE SELECT ON publish_reconciler_migrations FROM publish`)
 	e = w.doctor(exitFailure)
 	e.tells("schema", levelWrong, `.*permission denied for table publish_reconciler_migrations.*`)
-	e.tells("postgres privileges", levelWrong, `the role may not select in publish_reconciler_migrations: GRANT SELECT ON publish_reconciler_migrations`)
+	e.tells("postgres privileges", levelWrong, `the role may not select in publish_reconciler_migrations: GRANT SELECT ON publish_reconciler_migrations TO publish`)
 }

@@ -18,8 +18,7 @@ import (
 )
 
 const (
-	// serviceName is the service's for NATS: nats micro info publish-reconciler.
-	serviceName = "publish-reconciler"
+	serviceName = streams.ServiceName
 	// closeTimeout is how long requests in hand may take after a stop was asked for.
 	closeTimeout = 2 * time.Second
 	// headerAuthorization is HTTP's, in its spelling: NATS tells cases apart.

@@ -21,6 +21,9 @@ func printStatus(w io.Writer, s statusAnswer) {
 	for _, part := range slices.Sorted(maps.Keys(s.Ready)) {
 		t.line(visible(part), visible(s.Ready[part]))
 	}
+	if s.Holds == nil {
+		t.line("held", unknownWord)
+	}
 	for _, hold := range s.Holds {
 		t.line("held", narrow(hold.Platform)+" until "+moment(&hold.Until))
 	}
@@ -32,6 +35,9 @@ func printStatus(w io.Writer, s statusAnswer) {
 	t.flush()
 	fmt.Fprintln(w)
 	t.line("PLATFORM", "OPEN", "DUE", "SKIPPED", "HELD", "OLDEST", "TIMEOUT")
+	if s.Platforms == nil {
+		t.line(unknownWord)
+	}
 	for _, p := range s.Platforms {
 		t.line(narrow(p.Platform), strconv.Itoa(p.Open), strconv.Itoa(p.Due), strconv.Itoa(p.Skipped), strconv.Itoa(p.Held),
 			age(p.OldestUpdate, s.Time), short(time.Duration(p.TimeoutMinutes*float64(time.Minute))))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"publish-reconciler/consumer"
@@ -16,7 +17,7 @@ import (
 // partOK is what a part says of itself that works.
 const partOK = "ok"
 
-// statusAnswer has null where the part that knows is away.
+// statusAnswer has null where the part that knows is away, or takes too long to tell.
 type statusAnswer struct {
 	// Ready says of each part "ok", or what is wrong.
 	Ready     map[string]string `json:"ready"`
@@ -85,18 +86,34 @@ func (o *operator) status(ctx context.Context, _ params) (any, error) {
 	return answer, nil
 }
 
-// countTimeout limits the counting of rows. A million open logs take a second where Postgres has other things to do.
+// countTimeout limits each counting of rows. A million open logs take a second where Postgres has other things to do.
 const countTimeout = 4 * time.Second
 
 func (o *operator) countRows(ctx context.Context, answer *statusAnswer) error {
-	ctx, cancel := context.WithTimeout(ctx, countTimeout)
-	defer cancel()
 	now, err := o.store.Now(ctx)
 	if err != nil {
 		return err
 	}
 	now = now.UTC()
 	answer.Time = &now
+	counts := []func(context.Context, *statusAnswer) error{o.countOpen, o.listHolds, o.countWaiting}
+	errs := make([]error, len(counts))
+	var counting sync.WaitGroup
+	for i, count := range counts {
+		counting.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, countTimeout)
+			defer cancel()
+			// What takes too long, or is locked, stays unknown: Postgres is ready all the same.
+			if err := count(ctx, answer); !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, reconciler.ErrLocked) {
+				errs[i] = err
+			}
+		})
+	}
+	counting.Wait()
+	return errors.Join(errs...)
+}
+
+func (o *operator) countOpen(ctx context.Context, answer *statusAnswer) error {
 	backlogs, err := o.store.Backlogs(ctx, o.cfg.policy.DefaultTimeout, o.cfg.policy.Timeouts)
 	if err != nil {
 		return err
@@ -108,11 +125,19 @@ func (o *operator) countRows(ctx context.Context, answer *statusAnswer) error {
 		}
 		answer.Platforms[i] = platformStatus{backlog, o.cfg.policy.Timeout(backlog.Platform).Minutes()}
 	}
-	if answer.Holds = []reconciler.Hold{}; o.cfg.policy.HoldMax > 0 {
-		if answer.Holds, err = o.store.Holds(ctx); err != nil {
-			return err
-		}
+	return nil
+}
+
+func (o *operator) listHolds(ctx context.Context, answer *statusAnswer) (err error) {
+	if o.cfg.policy.HoldMax == 0 {
+		answer.Holds = []reconciler.Hold{}
+		return nil
 	}
+	answer.Holds, err = o.store.Holds(ctx)
+	return err
+}
+
+func (o *operator) countWaiting(ctx context.Context, answer *statusAnswer) error {
 	waiting, err := o.store.Waiting(ctx)
 	if err != nil {
 		return err
@@ -153,23 +178,31 @@ const hourlyFor = 15 * time.Second
 
 // hourly remembers the rates of the last hour. Its zero value remembers nothing.
 type hourly struct {
-	mu      sync.Mutex
-	counted time.Time // the database's; zero: never
+	counting sync.Mutex // held by the one who counts them again
+	last     atomic.Pointer[hour]
+}
+
+// hour is what was counted once.
+type hour struct {
+	counted time.Time // the database's
 	rates   *perMinute
 }
 
-// rates counts what the ledger tells of the last minute, and of the last hour.
+// rates counts what the ledger tells of the last minute, and of the last hour. While somebody else counts the hour, what
+// was counted before is told.
 func (o *operator) rates(ctx context.Context, now time.Time) rates {
 	answer := rates{Minute: o.rate(ctx, now, time.Minute)}
-	o.hourly.mu.Lock()
-	defer o.hourly.mu.Unlock()
-	if now.Sub(o.hourly.counted).Abs() < hourlyFor {
-		answer.Hour = o.hourly.rates
+	last := o.hourly.last.Load()
+	if last != nil {
+		answer.Hour = last.rates
+	}
+	if last != nil && now.Sub(last.counted).Abs() < hourlyFor || !o.hourly.counting.TryLock() {
 		return answer
 	}
+	defer o.hourly.counting.Unlock()
 	answer.Hour = o.rate(ctx, now, time.Hour)
 	if ctx.Err() == nil { // else it is whoever asked that gave up
-		o.hourly.counted, o.hourly.rates = now, answer.Hour
+		o.hourly.last.Store(&hour{now, answer.Hour})
 	}
 	return answer
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"strings"
@@ -93,6 +94,9 @@ func TestRates(t *testing.T) {
 	check(now, 1, 2)
 	fail(2 * time.Second)
 	check(now.Add(hourlyFor-time.Second), 2, 2)
+	o.hourly.counting.Lock() // somebody counts
+	check(now.Add(hourlyFor), 2, 2)
+	o.hourly.counting.Unlock()
 	check(now.Add(hourlyFor), 2, 3)
 	w.exec(`ALTER TABLE ledger_events RENAME TO away`)
 	o.logger = slog.New(slog.DiscardHandler)
@@ -241,5 +245,62 @@ func TestWatchRefuses(t *testing.T) {
 		p := begin(t, args...)
 		p.exits(exitUsage, soon)
 		p.says("publish-reconciler: " + want)
+	}
+}
+
+func TestCut(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"": "", "abcd": "abcd", "abcde": "abcd", "äöüß!": "äöüß", "小红书": "小红", "a小红书": "a小", "📷📷📷": "📷📷", "e\u0301abcd": "e\u0301abc", "ＡＢＣ": "ＡＢ",
+	} {
+		if got := cut(text, 4); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// What takes too long to count is unknown, and all else is told.
+func TestStatusOfWhatTakesLong(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	store, err := repo.Open(repo.Config{URL: w.database})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	o := &operator{service: &service{store: store, cfg: config{policy: reconciler.Policy{HoldMax: time.Hour}}}}
+	count := func() (answer statusAnswer) {
+		t.Helper()
+		if err := o.countRows(t.Context(), &answer); err != nil {
+			t.Errorf("postgres is not ready: %s", err)
+		}
+		return answer
+	}
+	w.exec(`ALTER TABLE parked_webhooks RENAME TO away`)
+	w.exec(`CREATE VIEW parked_webhooks AS SELECT now() AS received_at FROM pg_sleep(60)`)
+	answer := count()
+	if answer.Time == nil || answer.Platforms == nil || answer.Holds == nil || answer.Parked != nil || answer.Outbox != nil {
+		t.Errorf("what waits is slow: %+v", answer)
+	}
+	var screen strings.Builder
+	printStatus(&screen, statusAnswer{})
+	for _, want := range []string{"held             unknown\n", "TIMEOUT\nunknown\n"} {
+		if !strings.Contains(screen.String(), want) {
+			t.Errorf("no %q in\n%s", want, screen.String())
+		}
+	}
+	w.exec(`DROP VIEW parked_webhooks`)
+	w.exec(`ALTER TABLE away RENAME TO parked_webhooks`)
+	tx, err := w.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE publish_logs IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	answer = count()
+	if answer.Platforms != nil || answer.Holds == nil || answer.Parked == nil {
+		t.Errorf("the logs are locked: %+v", answer)
 	}
 }

@@ -9,8 +9,10 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
+	"golang.org/x/text/width"
 )
 
 const (
@@ -110,7 +112,8 @@ func (v *view) show(text string) error {
 	}
 	frame.WriteString("\x1b[H")
 	for _, line := range v.fit(moment(&now) + "  " + v.title + "\n\n" + text) {
-		frame.WriteString(line + "\x1b[K\n")
+		// What was there goes first: after a line that fills the width, the cursor still stands on its last column.
+		frame.WriteString("\x1b[K" + line + "\n")
 	}
 	frame.WriteString("\x1b[J")
 	_, err := io.WriteString(v.w, frame.String())
@@ -120,15 +123,35 @@ func (v *view) show(text string) error {
 // fit is as much of a text as the terminal has room for, but for the line where the cursor is left.
 func (v *view) fit(text string) []string {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	width, height, err := term.GetSize(int(v.w.(*os.File).Fd()))
-	if err != nil || width < 1 || height < 2 {
+	columns, rows, err := term.GetSize(int(v.w.(*os.File).Fd()))
+	if err != nil || columns < 1 || rows < 2 {
 		return lines // it does not tell
 	}
-	lines = lines[:min(len(lines), height-1)]
+	lines = lines[:min(len(lines), rows-1)]
 	for i, line := range lines {
-		if runes := []rune(line); len(runes) > width {
-			lines[i] = string(runes[:width])
-		}
+		lines[i] = cut(line, columns)
 	}
 	return lines
+}
+
+// cut is as much of a line as has room in so many columns.
+func cut(line string, columns int) string {
+	for i, r := range line {
+		if columns -= runeColumns(r); columns < 0 {
+			return line[:i]
+		}
+	}
+	return line
+}
+
+// runeColumns is two for what Unicode has as wide (UAX 11): Chinese, Japanese and Korean, and emoji. It is none for marks,
+// which stand above or below the letter before them.
+func runeColumns(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0
+	}
+	if kind := width.LookupRune(r).Kind(); kind == width.EastAsianWide || kind == width.EastAsianFullwidth {
+		return 2
+	}
+	return 1
 }

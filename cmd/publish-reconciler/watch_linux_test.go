@@ -47,7 +47,13 @@ func TestWatchOnATerminal(t *testing.T) {
 		t.Errorf("%d frames, after %q", len(frames)-1, frames[0])
 	}
 	for _, frame := range frames[1:] {
-		lines := strings.Split(strings.TrimSuffix(frame, below), "\x1b[K\r\n")
+		lines := strings.Split(strings.TrimSuffix(frame, below), "\r\n")
+		for i, line := range lines[:len(lines)-1] {
+			var erased bool
+			if lines[i], erased = strings.CutPrefix(line, "\x1b[K"); !erased { // behind a full line it erases its end
+				t.Errorf("not erased before: %q", line)
+			}
+		}
 		if len(lines) != 12 || !strings.Contains(lines[0], "Z  status every 100") || !strings.HasPrefix(lines[2], "consumers ") {
 			t.Errorf("%d lines: %q", len(lines), lines)
 		}
