@@ -17,7 +17,7 @@ const (
 	share = 10
 	// staleAfter is after how many pauses without a gather that succeeded the gauges are no longer shown.
 	staleAfter = 4
-	// retryAfter is the part of a pause that lies behind a gather that failed.
+	// retryAfter is the part of the interval that lies behind a gather that failed, unless it failed slowly.
 	retryAfter = 5
 )
 
@@ -37,12 +37,13 @@ func (g *gatherer) run(ctx context.Context, interval time.Duration, logger *slog
 	for {
 		start := time.Now()
 		gathered, err := g.gather(ctx)
-		pause := max(interval, share*time.Since(start))
+		least := share * time.Since(start)
+		pause := max(interval, least)
 		if err == nil {
 			g.show(gathered, start, start.Add(staleAfter*pause))
 		} else {
 			logger.DebugContext(ctx, "gauges not gathered", "err", err)
-			pause /= retryAfter
+			pause = max(interval/retryAfter, least)
 		}
 		select {
 		case <-time.After(pause):
