@@ -17,7 +17,7 @@ const (
 	share = 10
 	// staleAfter is after how many pauses without a gather that succeeded the gauges are no longer shown.
 	staleAfter = 4
-	// retryAfter is the part of the interval that lies behind a gather that failed, unless it failed slowly.
+	// retryAfter is the part of the interval that lies behind a gather that failed, at least.
 	retryAfter = 5
 )
 
@@ -25,6 +25,8 @@ const (
 type gatherer struct {
 	descs  []*prometheus.Desc
 	gather func(context.Context) ([]prometheus.Metric, error)
+	// counts says that it costs as much as it takes, also where it fails. Else it may wait for somebody who is away.
+	counts bool
 
 	mu      sync.Mutex
 	metrics []prometheus.Metric
@@ -43,7 +45,10 @@ func (g *gatherer) run(ctx context.Context, interval time.Duration, logger *slog
 			g.show(gathered, start, start.Add(staleAfter*pause))
 		} else {
 			logger.DebugContext(ctx, "gauges not gathered", "err", err)
-			pause = max(interval/retryAfter, least)
+			pause = interval / retryAfter
+			if g.counts {
+				pause = max(pause, least)
+			}
 		}
 		select {
 		case <-time.After(pause):

@@ -29,7 +29,7 @@ func TestGatherer(t *testing.T) {
 			defer mu.Unlock()
 			return gathered
 		}
-		g := &gatherer{gather: func(context.Context) ([]prometheus.Metric, error) {
+		g := &gatherer{counts: true, gather: func(context.Context) ([]prometheus.Metric, error) {
 			mu.Lock()
 			gathered++
 			pause, failure := takes, err

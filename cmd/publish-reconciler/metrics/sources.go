@@ -80,7 +80,7 @@ var (
 // backlog are the gauges of the open logs.
 func (m *Metrics) backlog(store Store) *gatherer {
 	descs := []*prometheus.Desc{openDesc, dueDesc, skippedDesc, heldDesc, oldestOpenDesc, timeoutDesc}
-	return &gatherer{descs: descs, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
+	return &gatherer{descs: descs, counts: true, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
 		backlogs, err := store.Backlogs(ctx, m.cfg.Policy.DefaultTimeout, m.cfg.Policy.Timeouts)
 		if err != nil {
 			return nil, err
@@ -96,7 +96,7 @@ func (m *Metrics) backlog(store Store) *gatherer {
 // gatherWaiting are the gauges of the parked webhooks, and of the outbox where it is emptied.
 func gatherWaiting(store Store, events bool) *gatherer {
 	descs := []*prometheus.Desc{parkedDesc, oldestParkedDesc, outboxDesc, oldestOutboxDesc}
-	return &gatherer{descs: descs, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
+	return &gatherer{descs: descs, counts: true, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
 		waiting, err := store.Waiting(ctx)
 		if err != nil {
 			return nil, err
