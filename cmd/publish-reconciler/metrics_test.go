@@ -357,13 +357,9 @@ func TestMetricsOfWhatStaysOpen(t *testing.T) {
 			s.measures(want)
 			// Nobody has waited since 1970, and nobody empties the outbox.
 			s.measures(map[string]float64{
-				`due_logs{platform="instagram"}`:                           2,
-				`skipped_logs{platform="instagram"}`:                       1,
-				outcome("tiktok", "success", "webhook_confirmed", "sweep"): 1,
-				`confirmation_seconds_count{platform="tiktok"}`:            -1,
-				`parked_webhooks`:                                          0,
-				`outbox_events`:                                            -1,
-				`oldest_outbox_event_age_seconds`:                          -1,
+				`due_logs{platform="instagram"}`: 2, `skipped_logs{platform="instagram"}`: 1,
+				outcome("tiktok", "success", "webhook_confirmed", "sweep"): 1, `confirmation_seconds_count{platform="tiktok"}`: -1,
+				`parked_webhooks`: 0, `outbox_events`: -1, `oldest_outbox_event_age_seconds`: -1,
 			})
 			reason := map[string]string{"off": outcome("instagram", "refused", "webhook_timeout", "sweep"), "on": outcome("instagram", "skipped", "platform_hold", "sweep")}[hold]
 			eventually(t, "the silent log is looked at", func() bool {
