@@ -101,6 +101,9 @@ func TestDeadLetterThatIsNotStored(t *testing.T) {
 	w.send(webhooks, published("ig_1"))
 	r := w.start()
 	w.until("refused", func() bool { return len(r.logs.with("dead letter not stored")) > 0 })
+	if line := r.logs.with("dead letter not stored")[0]; !strings.Contains(line, "kind=webhook") || !strings.Contains(line, "reason=malformed_json") {
+		t.Error(line)
+	}
 	w.until("its neighbour is settled", func() bool { return w.status(id) == "success" })
 	w.during(2*time.Second, func() {
 		if delivered := w.consumerInfo(streams.ConsumerWebhooks).Delivered.Consumer; delivered > 3 {

@@ -126,7 +126,8 @@ func (c *Consumer) notFound(ctx context.Context, msg jetstream.Msg, check reconc
 	}
 	again := streams.RetrySchedule(check.LogID, msg, origin, tries+1, c.scheduler.Now().Add(notFoundDelays[tries]))
 	if err := publish(ctx, c.js, []*nats.Msg{again}); err != nil {
-		c.logger.WarnContext(ctx, "check of an unknown log not scheduled, it comes again", "log_id", check.LogID, "err", err)
+		c.logger.WarnContext(ctx, "check of an unknown log not scheduled, it comes again",
+			"log_id", check.LogID, "trigger", string(reconciler.TriggerCheck), "err", err)
 		return verdict{kind: later, delay: comesAgain}
 	}
 	return verdict{kind: done}

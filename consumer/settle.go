@@ -45,7 +45,8 @@ func (c *Consumer) settle(ctx context.Context, msg jetstream.Msg, kind streams.K
 		err = msg.NakWithDelay(v.delay)
 	case never:
 		if err = c.bury(ctx, msg, kind, v); err != nil {
-			c.logger.WarnContext(ctx, "dead letter not stored, the message comes again", "subject", msg.Subject(), "err", err)
+			c.logger.WarnContext(ctx, "dead letter not stored, the message comes again",
+				"kind", string(kind), "subject", msg.Subject(), "reason", string(v.reason), "err", err)
 			err = msg.NakWithDelay(comesAgain)
 		}
 	}

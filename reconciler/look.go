@@ -131,7 +131,7 @@ func (r *Reconciler) pass(ctx context.Context, p *pass, checks []Check) error {
 	for i, check := range checks {
 		ids[i] = check.LogID
 	}
-	err := r.transact(ctx, Keys{LogIDs: ids, SkipLocked: p.trigger != TriggerCheck}, func(locked Locked) Changes {
+	err := r.transact(ctx, Keys{LogIDs: ids, SkipLocked: p.trigger != TriggerCheck}, len(checks), func(locked Locked) Changes {
 		return r.decideAll(p, checks, locked)
 	})
 	if err != nil {

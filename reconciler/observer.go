@@ -2,6 +2,7 @@ package reconciler
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -10,8 +11,9 @@ import (
 
 // Observer is told what was done.
 type Observer interface {
-	// Committed is told what became of logs in a transaction, once it is committed. It is called by several
-	// goroutines at once, must not wait, and must not keep what it is given.
+	// Committed is told what became of logs in a transaction, once it is committed, and what would have become of those
+	// that the database refused. It is called by several goroutines at once, must not wait, and must not keep what it is
+	// given.
 	Committed(observations []Observation)
 }
 
@@ -41,6 +43,8 @@ const (
 	ResultUnchanged Result = "unchanged"
 	// ResultParked: the webhook's log is not there.
 	ResultParked Result = "parked"
+	// ResultRefused: the database refused what was decided, for the reason that is told, and nothing was done.
+	ResultRefused Result = "refused"
 )
 
 // Observe has the observer told of everything from now on. It is called before the reconciler is used.
@@ -63,14 +67,21 @@ func (d *draft) observe(decision Decision, trigger Trigger) {
 	d.observations = append(d.observations, seen)
 }
 
-// commit does a transaction and tells what it did.
-func (r *Reconciler) commit(ctx context.Context, keys Keys, decide func(Locked) Changes) error {
+// commit does the transaction of some requests and tells what it did. What is refused is told where the request stands
+// alone: of several, the others are done again without it.
+func (r *Reconciler) commit(ctx context.Context, keys Keys, requests int, decide func(Locked) Changes) error {
 	var observations []Observation
 	err := r.store.Transact(ctx, keys, func(locked Locked) Changes {
 		changes := decide(locked)
 		observations = changes.observations
 		return changes
 	})
+	if errors.Is(err, ErrRefused) && requests == 1 && r.observer != nil {
+		for i := range observations {
+			observations[i].Result, observations[i].ConfirmedAt = ResultRefused, time.Time{}
+		}
+		r.observer.Committed(observations)
+	}
 	if err != nil || len(observations) == 0 {
 		return err
 	}

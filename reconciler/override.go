@@ -64,7 +64,7 @@ func (r *Reconciler) Override(ctx context.Context, o Override) (change StateChan
 	}
 	o.Actor, o.Note = storableText(strings.TrimSpace(o.Actor)), storableText(strings.TrimSpace(o.Note))
 	var vain error
-	err = r.commit(ctx, Keys{LogIDs: []uuid.UUID{o.LogID}}, func(locked Locked) (changes Changes) {
+	err = r.commit(ctx, Keys{LogIDs: []uuid.UUID{o.LogID}}, 1, func(locked Locked) (changes Changes) {
 		vain = ErrNotFound
 		for _, log := range locked.Logs { // other logs of the post may be among them
 			switch {

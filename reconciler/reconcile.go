@@ -71,7 +71,7 @@ const (
 
 // transact waits a moment for logs that others hold. Then it goes on without these, so that they hold up
 // nobody but themselves.
-func (r *Reconciler) transact(ctx context.Context, keys Keys, decide func(Locked) Changes) error {
+func (r *Reconciler) transact(ctx context.Context, keys Keys, requests int, decide func(Locked) Changes) error {
 	decideSigned := func(locked Locked) Changes {
 		changes := decide(locked)
 		if r.policy.HoldMax == 0 {
@@ -79,10 +79,10 @@ func (r *Reconciler) transact(ctx context.Context, keys Keys, decide func(Locked
 		}
 		return changes
 	}
-	err := r.commit(ctx, keys, decideSigned)
+	err := r.commit(ctx, keys, requests, decideSigned)
 	if errors.Is(err, ErrLocked) && !keys.SkipLocked {
 		keys.SkipLocked = true
-		err = r.commit(ctx, keys, decideSigned)
+		err = r.commit(ctx, keys, requests, decideSigned)
 	}
 	return err
 }
@@ -107,7 +107,7 @@ func (r *Reconciler) webhooks(ctx context.Context, webhooks []Webhook, outcomes 
 		}
 	}
 	held := make(map[Post]bool)
-	err := r.transact(ctx, Keys{Posts: posts}, func(locked Locked) Changes {
+	err := r.transact(ctx, Keys{Posts: posts}, len(webhooks), func(locked Locked) Changes {
 		for _, log := range locked.Held {
 			held[log.Post] = true
 		}

@@ -178,7 +178,9 @@ func TestMetrics(t *testing.T) {
 		`ready{part="nats"}`:                                            1,
 		`ready{part="consumers"}`:                                       1,
 		`pool_connections{state="max"}`:                                 10,
-		`sweep_seconds_count`:                                           before["sweep_seconds_count"] + 1,
+		`sweep_seconds_count{trigger="api"}`:                            1,
+		`sweep_seconds_count{trigger="sweep"}`:                          before[`sweep_seconds_count{trigger="sweep"}`],
+		`last_sweep_timestamp_seconds`:                                  before[`last_sweep_timestamp_seconds`],
 		`checked_total{trigger="sweep"}`:                                before[`checked_total{trigger="sweep"}`],
 		`db_statement_seconds_count{statement="reconcile_a_batch"}`:     -1, // it has names for its two round trips
 		`confirmation_seconds_bucket{platform="instagram",le="+Inf"}`:   2,
@@ -323,13 +325,49 @@ func TestMetricsCountWhatIsCommitted(t *testing.T) {
 	s := l.serve(gathering)
 	s.measures(map[string]float64{
 		outcome("instagram", "success", "webhook_confirmed", "webhook"): 7,
-		`checked_total{trigger="webhook"}`:                              7,
+		outcome("instagram", "refused", "webhook_confirmed", "webhook"): 1,
+		`checked_total{trigger="webhook"}`:                              8,
 		`confirmation_seconds_count{platform="instagram"}`:              7,
 		`relay_published_total`:                                         7,
 		`dead_letters`:                                                  1,
 	})
 	if got := s.samples()[`batch_messages_bucket{consumer="webhooks",le="5"}`]; got != 0 {
 		t.Errorf("they came in %g small batches", got)
+	}
+}
+
+// Of what is due it is told what stays open, and why: one log is unclear, and what silence would do to the other is
+// refused by a constraint of the publishers', unless its platform is under a hold.
+func TestMetricsOfWhatStaysOpen(t *testing.T) {
+	t.Parallel()
+	for hold, want := range map[string]map[string]float64{
+		"off": {`held_logs{platform="instagram"}`: 0},
+		"on":  {`held_logs{platform="instagram"}`: 1},
+	} {
+		t.Run("hold "+hold, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.exec(`ALTER TABLE publish_logs ADD CONSTRAINT refuses CHECK (status <> 'failed')`)
+			w.exec(`INSERT INTO publish_platforms (platform, held_since, held_until) VALUES ('instagram', now(), now() + interval '1 hour')`)
+			w.publish("silent", "processing", `{}`, 2*time.Hour)
+			w.publish("unclear", "processing", `{"webhook_status":"in_review"}`, 2*time.Hour)
+			w.exec(`INSERT INTO publish_logs (platform, status, external_post_id, extra_metadata)
+			        VALUES ('tiktok', 'processing', 'another program''s', '{"webhook_status":"published","webhook_timestamp":"1970-01-01T00:00:00Z"}')`)
+			s := w.serve(gathering, "--platform-timeouts=instagram=1h;tiktok=0s", "--events=off", "--outage-hold="+hold)
+			s.measures(want)
+			// Nobody has waited since 1970, and nobody empties the outbox.
+			s.measures(map[string]float64{
+				`due_logs{platform="instagram"}`: 2, `skipped_logs{platform="instagram"}`: 1,
+				outcome("tiktok", "success", "webhook_confirmed", "sweep"): 1, `confirmation_seconds_count{platform="tiktok"}`: -1,
+				`parked_webhooks`: 0, `outbox_events`: -1, `oldest_outbox_event_age_seconds`: -1,
+			})
+			reason := map[string]string{"off": outcome("instagram", "refused", "webhook_timeout", "sweep"), "on": outcome("instagram", "skipped", "platform_hold", "sweep")}[hold]
+			eventually(t, "the silent log is looked at", func() bool {
+				got := s.samples()
+				// The other two are looked at in each sweep, or once.
+				return got[reason] >= 1 && got[`checked_total{trigger="sweep"}`] >= got[reason]+got[outcome("instagram", "skipped", "webhook_unclear", "sweep")]+1
+			})
+		})
 	}
 }
 

@@ -157,6 +157,7 @@ func (s *service) gather(ctx context.Context) {
 			},
 			"consumers": func(context.Context) error { return s.consumer.Ready() },
 		},
+		Events:   s.cfg.events,
 		Interval: s.cfg.gatherInterval,
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"publish-reconciler/reconciler"
 	"publish-reconciler/streams"
 )
@@ -15,7 +17,7 @@ func BenchmarkBatch(b *testing.B) {
 	batch := make([]reconciler.Observation, 500)
 	for i := range batch {
 		batch[i] = reconciler.Observation{
-			Platform: "instagram", Result: reconciler.ResultSuccess, Reason: reconciler.ReasonWebhookConfirmed, Trigger: reconciler.TriggerWebhook,
+			LogID: uuid.New(), Platform: "instagram", Result: reconciler.ResultSuccess, Reason: reconciler.ReasonWebhookConfirmed, Trigger: reconciler.TriggerWebhook,
 			ConfirmedAt: time.Now().Add(-time.Duration(i) * time.Millisecond),
 		}
 	}

@@ -6,7 +6,7 @@ import "github.com/prometheus/client_golang/prometheus"
 func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.registry.Describe(ch)
 	for _, c := range []interface{ Describe(chan<- *prometheus.Desc) }{
-		m.rows(nil), gatherMessages(nil), gatherReadiness(nil), poolCollector{}, newest{},
+		m.backlog(nil), gatherWaiting(nil, true), gatherMessages(nil), gatherReadiness(nil), poolCollector{}, newest{},
 	} {
 		c.Describe(ch)
 	}

@@ -17,7 +17,7 @@ const (
 	share = 10
 	// staleAfter is after how many pauses without a gather that succeeded the gauges are no longer shown.
 	staleAfter = 4
-	// retryAfter is the part of a pause that lies behind a gather that failed.
+	// retryAfter is the part of the interval that lies behind a gather that failed, at least.
 	retryAfter = 5
 )
 
@@ -25,6 +25,8 @@ const (
 type gatherer struct {
 	descs  []*prometheus.Desc
 	gather func(context.Context) ([]prometheus.Metric, error)
+	// counts says that it costs as much as it takes, also where it fails. Else it may wait for somebody who is away.
+	counts bool
 
 	mu      sync.Mutex
 	metrics []prometheus.Metric
@@ -37,12 +39,16 @@ func (g *gatherer) run(ctx context.Context, interval time.Duration, logger *slog
 	for {
 		start := time.Now()
 		gathered, err := g.gather(ctx)
-		pause := max(interval, share*time.Since(start))
+		least := share * time.Since(start)
+		pause := max(interval, least)
 		if err == nil {
 			g.show(gathered, start, start.Add(staleAfter*pause))
 		} else {
 			logger.DebugContext(ctx, "gauges not gathered", "err", err)
-			pause /= retryAfter
+			pause = interval / retryAfter
+			if g.counts {
+				pause = max(pause, least)
+			}
 		}
 		select {
 		case <-time.After(pause):

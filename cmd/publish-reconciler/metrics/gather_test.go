@@ -29,7 +29,7 @@ func TestGatherer(t *testing.T) {
 			defer mu.Unlock()
 			return gathered
 		}
-		g := &gatherer{gather: func(context.Context) ([]prometheus.Metric, error) {
+		g := &gatherer{counts: true, gather: func(context.Context) ([]prometheus.Metric, error) {
 			mu.Lock()
 			gathered++
 			pause, failure := takes, err
@@ -84,6 +84,12 @@ func TestGatherer(t *testing.T) {
 		passes("is done", slow, 0, 1)
 		passes("and not repeated", time.Minute-1, 0, 1)
 		passes("before ten times its time is over", 1, 1, 1)
+
+		set(slow, errors.New("no answer"))
+		passes("it is done", slow, 0, 1)
+		passes("the next fails slowly", time.Minute+slow, 1, 1)
+		passes("and is not repeated sooner than a slow one", time.Minute-1, 0, 1)
+		passes("but then", 1, 1, 1)
 	})
 }
 

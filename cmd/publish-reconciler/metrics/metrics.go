@@ -46,7 +46,7 @@ type Metrics struct {
 	delay        *prometheus.HistogramVec
 	batch        *prometheus.HistogramVec
 	statement    *prometheus.HistogramVec
-	sweep        prometheus.Histogram
+	sweep        *prometheus.HistogramVec
 	findings     *prometheus.CounterVec
 	lastSweep    timestamp
 	relayed      prometheus.Counter
@@ -79,9 +79,9 @@ func New(cfg Config) *Metrics {
 		delay:        histograms("decision_delay_seconds", "From a message in JetStream to the commit of what it led to.", waitSeconds, "trigger"),
 		batch:        histograms("batch_messages", "Messages in a batch.", messages, "consumer"),
 		statement:    histograms("db_statement_seconds", "Round trips to Postgres.", workSeconds, "statement"),
-		sweep:        prometheus.NewHistogram(histogramOpts("sweep_seconds", "Sweeps.", sweepSeconds)),
+		sweep:        histograms("sweep_seconds", "Sweeps.", sweepSeconds, "trigger"),
 		findings:     counters("sweep_findings_total", "What sweeps did with logs.", "outcome"),
-		lastSweep:    newTimestamp("last_sweep_timestamp_seconds", "When a sweep last came to its end here."),
+		lastSweep:    newTimestamp("last_sweep_timestamp_seconds", "When a sweep that nobody asked for last came to its end here."),
 		relayed:      prometheus.NewCounter(counterOpts("relay_published_total", "Outcome events told.")),
 		received:     counters("webhooks_received_total", "Webhooks handed in over HTTP, and stored.", "platform"),
 	}
@@ -100,6 +100,9 @@ func (m *Metrics) begin() {
 		reconciler.TriggerWebhook, reconciler.TriggerCheck, reconciler.TriggerSweep, reconciler.TriggerAPI, reconciler.TriggerOverride,
 	} {
 		m.checked.WithLabelValues(string(trigger))
+	}
+	for _, trigger := range []reconciler.Trigger{reconciler.TriggerSweep, reconciler.TriggerAPI} {
+		m.sweep.WithLabelValues(string(trigger))
 	}
 	for _, result := range []reconciler.Result{reconciler.ResultSuccess, reconciler.ResultFailed, reconciler.ResultRetry, reconciler.ResultSkipped} {
 		m.findings.WithLabelValues(string(result))

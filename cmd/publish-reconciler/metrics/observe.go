@@ -22,14 +22,15 @@ func (m *Metrics) Committed(observations []reconciler.Observation) {
 	for _, seen := range observations {
 		platform := m.platforms.label(seen.Platform)
 		m.outcomes.WithLabelValues(platform, string(seen.Result), string(seen.Reason), string(seen.Trigger)).Inc()
-		if seen.Result != reconciler.ResultParked {
+		if seen.LogID != uuid.Nil {
 			m.checked.WithLabelValues(string(seen.Trigger)).Inc()
 		}
-		if seen.Reason == reconciler.ReasonWebhookLate {
+		if seen.Reason == reconciler.ReasonWebhookLate && seen.Result == reconciler.ResultSuccess {
 			m.late.WithLabelValues(platform).Inc()
 		}
-		if !seen.ConfirmedAt.IsZero() {
-			m.confirmation.WithLabelValues(platform).Observe(seconds(now.Sub(seen.ConfirmedAt)))
+		// An older one was not stamped by the stream: a log may have its time from another program.
+		if wait := now.Sub(seen.ConfirmedAt); !seen.ConfirmedAt.IsZero() && wait <= reconciler.ParkedRetention {
+			m.confirmation.WithLabelValues(platform).Observe(seconds(wait))
 		}
 	}
 }
@@ -77,8 +78,10 @@ func (r Reconciler) Sweep(ctx context.Context, request reconciler.SweepRequest) 
 		r.metrics.findings.WithLabelValues(string(outcome)).Add(float64(n))
 	}
 	if err == nil {
-		r.metrics.sweep.Observe(time.Since(start).Seconds())
-		r.metrics.lastSweep.set(time.Now())
+		r.metrics.sweep.WithLabelValues(string(request.Trigger)).Observe(time.Since(start).Seconds())
+		if request.Trigger == reconciler.TriggerSweep { // one that was asked for says nothing of the tick
+			r.metrics.lastSweep.set(time.Now())
+		}
 	}
 	return result, err
 }

@@ -32,6 +32,8 @@ type Sources struct {
 	JetStream jetstream.JetStream
 	// Ready are the parts of the service; an error is why one is not ready.
 	Ready map[string]func(context.Context) error
+	// Events says that the outbox is emptied. Without, its gauges are left out: what lies there waits for nothing.
+	Events bool
 	// Interval is how often the gauges are gathered, or more seldom where that takes long. Zero: [DefaultInterval].
 	Interval time.Duration
 }
@@ -41,10 +43,10 @@ func (m *Metrics) Gather(ctx context.Context, s Sources) {
 	if s.Interval == 0 {
 		s.Interval = DefaultInterval
 	}
-	rows, msgs, readiness := m.rows(s.Store), gatherMessages(s.JetStream), gatherReadiness(s.Ready)
-	m.registry.MustRegister(rows, msgs, readiness, poolCollector{s.Store}, newest{rows, msgs})
+	backlog, waiting, msgs, readiness := m.backlog(s.Store), gatherWaiting(s.Store, s.Events), gatherMessages(s.JetStream), gatherReadiness(s.Ready)
+	m.registry.MustRegister(backlog, waiting, msgs, readiness, poolCollector{s.Store}, newest{backlog, waiting, msgs})
 	var gathering sync.WaitGroup
-	for _, g := range []*gatherer{rows, msgs, readiness} {
+	for _, g := range []*gatherer{backlog, waiting, msgs, readiness} {
 		gathering.Go(func() { g.run(ctx, s.Interval, m.cfg.Logger) })
 	}
 	gathering.Wait()
@@ -53,6 +55,8 @@ func (m *Metrics) Gather(ctx context.Context, s Sources) {
 var (
 	openDesc         = desc("open_logs", "Logs that have to be closed.", "platform")
 	dueDesc          = desc("due_logs", "Open logs whose deadline has passed.", "platform")
+	skippedDesc      = desc("skipped_logs", "Due logs that stay open because their evidence is unclear.", "platform")
+	heldDesc         = desc("held_logs", "Due logs that stay open because their platform is under a hold.", "platform")
 	oldestOpenDesc   = desc("oldest_open_log_age_seconds", "Time since the last update of the open log that was longest without one.", "platform")
 	timeoutDesc      = desc("timeout_seconds", "The timeout in force.", "platform")
 	parkedDesc       = desc("parked_webhooks", "Webhooks that wait for their log.")
@@ -66,21 +70,33 @@ var (
 	deadDesc        = desc("dead_letters", "Messages that could not be processed.")
 
 	readyDesc    = desc("ready", "Whether a part of the service works: 1, or 0.", "part")
-	gatheredDesc = desc("gathered_timestamp_seconds", "When the gauges of Postgres and of NATS were last gathered, the older of the two.")
+	gatheredDesc = desc("gathered_timestamp_seconds", "When the gauges of Postgres and of NATS were last gathered, the oldest of these times.")
 
 	connectionsDesc = desc("pool_connections", "Connections to Postgres: in use, open and idle, and the most there may be.", "state")
 	waitsDesc       = desc("pool_waits_total", "How often somebody waited for a connection to Postgres to be free, or to be made.")
 	waitedDesc      = desc("pool_wait_seconds_total", "How long was waited for connections to Postgres.")
 )
 
-// rows are the gauges of Postgres.
-func (m *Metrics) rows(store Store) *gatherer {
-	descs := []*prometheus.Desc{openDesc, dueDesc, oldestOpenDesc, timeoutDesc, parkedDesc, oldestParkedDesc, outboxDesc, oldestOutboxDesc}
-	return &gatherer{descs: descs, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
+// backlog are the gauges of the open logs.
+func (m *Metrics) backlog(store Store) *gatherer {
+	descs := []*prometheus.Desc{openDesc, dueDesc, skippedDesc, heldDesc, oldestOpenDesc, timeoutDesc}
+	return &gatherer{descs: descs, counts: true, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
 		backlogs, err := store.Backlogs(ctx, m.cfg.Policy.DefaultTimeout, m.cfg.Policy.Timeouts)
 		if err != nil {
 			return nil, err
 		}
+		now, err := store.Now(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return m.backlogs(backlogs, now), nil
+	}}
+}
+
+// gatherWaiting are the gauges of the parked webhooks, and of the outbox where it is emptied.
+func gatherWaiting(store Store, events bool) *gatherer {
+	descs := []*prometheus.Desc{parkedDesc, oldestParkedDesc, outboxDesc, oldestOutboxDesc}
+	return &gatherer{descs: descs, counts: true, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
 		waiting, err := store.Waiting(ctx)
 		if err != nil {
 			return nil, err
@@ -89,40 +105,47 @@ func (m *Metrics) rows(store Store) *gatherer {
 		if err != nil {
 			return nil, err
 		}
-		age := func(since *time.Time) float64 {
-			if since == nil {
-				return 0
-			}
-			return seconds(now.Sub(*since))
+		gauges := []prometheus.Metric{gauge(parkedDesc, float64(waiting.Parked)), gauge(oldestParkedDesc, age(now, waiting.OldestParked))}
+		if events {
+			gauges = append(gauges, gauge(outboxDesc, float64(waiting.Outbox)), gauge(oldestOutboxDesc, age(now, waiting.OldestOutbox)))
 		}
-		return append(m.backlogs(backlogs, age),
-			gauge(parkedDesc, float64(waiting.Parked)), gauge(oldestParkedDesc, age(waiting.OldestParked)),
-			gauge(outboxDesc, float64(waiting.Outbox)), gauge(oldestOutboxDesc, age(waiting.OldestOutbox)),
-		), nil
+		return gauges, nil
 	}}
 }
 
+// age is zero where there is nothing that has one.
+func age(now time.Time, since *time.Time) float64 {
+	if since == nil {
+		return 0
+	}
+	return seconds(now.Sub(*since))
+}
+
 // backlogs are the gauges of each platform with a label of its own, and of all others together, where there are some.
-func (m *Metrics) backlogs(backlogs []repo.Backlog, age func(*time.Time) float64) []prometheus.Metric {
+func (m *Metrics) backlogs(backlogs []repo.Backlog, now time.Time) []prometheus.Metric {
 	type backlog struct {
-		open, due int
-		oldest    float64
+		open, due, skipped, held int
+		oldest                   float64
 	}
 	byLabel := make(map[string]backlog)
 	for _, b := range backlogs {
 		label := m.platforms.label(b.Platform)
+		if m.cfg.Policy.HoldMax == 0 {
+			b.Held = 0 // by a hold that is left from when logs were held
+		}
 		sum := byLabel[label]
-		byLabel[label] = backlog{sum.open + b.Open, sum.due + b.Due, max(sum.oldest, age(b.OldestUpdate))}
+		byLabel[label] = backlog{sum.open + b.Open, sum.due + b.Due, sum.skipped + b.Skipped, sum.held + b.Held, max(sum.oldest, age(now, b.OldestUpdate))}
 	}
 	for _, name := range m.platforms.names() {
 		if _, some := byLabel[name]; !some {
 			byLabel[name] = backlog{} // that nothing is open is told, too
 		}
 	}
-	gauges := make([]prometheus.Metric, 0, 4*len(byLabel))
+	gauges := make([]prometheus.Metric, 0, 6*len(byLabel))
 	for label, b := range byLabel {
 		gauges = append(gauges,
 			gauge(openDesc, float64(b.open), label), gauge(dueDesc, float64(b.due), label),
+			gauge(skippedDesc, float64(b.skipped), label), gauge(heldDesc, float64(b.held), label),
 			gauge(oldestOpenDesc, b.oldest, label), gauge(timeoutDesc, m.cfg.Policy.Timeout(label).Seconds(), label))
 	}
 	return gauges
@@ -173,17 +196,19 @@ func gatherReadiness(parts map[string]func(context.Context) error) *gatherer {
 	}}
 }
 
-// newest tells when both gatherers last succeeded.
-type newest struct{ rows, msgs *gatherer }
+// newest tells when all of the gatherers last succeeded.
+type newest []*gatherer
 
 // Describe is a collector's.
 func (newest) Describe(ch chan<- *prometheus.Desc) { ch <- gatheredDesc }
 
 // Collect is a collector's.
 func (n newest) Collect(ch chan<- prometheus.Metric) {
-	at := n.rows.gathered()
-	if msgs := n.msgs.gathered(); msgs.Before(at) {
-		at = msgs
+	at := n[0].gathered()
+	for _, g := range n[1:] {
+		if other := g.gathered(); other.Before(at) {
+			at = other
+		}
 	}
 	if !at.IsZero() {
 		ch <- gauge(gatheredDesc, float64(at.UnixMilli())/1000)
