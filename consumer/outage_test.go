@@ -168,7 +168,7 @@ func TestALogThatAPublisherHolds(t *testing.T) {
 func TestLargeMessages(t *testing.T) {
 	t.Parallel()
 	w := setup(t)
-	const n, size = 40, 900_000
+	const n, size = 24, 900_000
 	w.insertLogs("p", n, 0)
 	pad := strings.Repeat("x", size)
 	w.sendMany(n, func(i int) (subject, body string) {
