@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -54,8 +55,15 @@ func (c *Console) showLogs(w http.ResponseWriter, r *http.Request) error {
 	title := "Logs"
 	if page.Query != "" {
 		if id, err := uuid.Parse(page.Query); err == nil {
-			http.Redirect(w, r, "/logs/"+id.String(), http.StatusSeeOther)
-			return nil
+			// A post's id may look like a log's.
+			_, _, err := c.cfg.Logs.View(r.Context(), id)
+			if err == nil {
+				http.Redirect(w, r, "/logs/"+id.String(), http.StatusSeeOther)
+				return nil
+			}
+			if !errors.Is(err, reconciler.ErrNotFound) {
+				return err
+			}
 		}
 		title = "Search"
 		if err := c.find(r, &page); err != nil {
