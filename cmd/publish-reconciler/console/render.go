@@ -73,6 +73,9 @@ func (c *Console) changing(next handler) handler {
 		if c.cfg.ReadOnly {
 			return problem(http.StatusForbidden, "This page is read-only (CONSOLE=readonly). Nothing was done.")
 		}
+		if r.Method == http.MethodPost {
+			defer c.attention.forget()
+		}
 		return next(w, r)
 	}
 }
