@@ -38,29 +38,40 @@ func TestOverviewTellsWhatIsNotKnown(t *testing.T) {
 		says, hides []string
 	}{
 		"all is known": {
-			Now{Platforms: open, Holds: []reconciler.Hold{}}, pastFacts{day: activity, hour: activity, times: times},
-			[]string{"All is well", "4,711", "1,234", "Within a day", "Times to confirm", ">1s<"}, []string{"not known:", "is not known."},
+			Now{Platforms: open, Holds: []reconciler.Hold{}},
+			pastFacts{day: activity, hour: activity, times: times},
+			[]string{"All is well", "4,711", "1,234", "Within a day", "Times to confirm", ">1s<"},
+			[]string{"not known:", "is not known."},
 		},
 		"nothing is open": {
-			Now{Platforms: []repo.Backlog{}, Holds: []reconciler.Hold{}}, pastFacts{},
-			[]string{"All is well", "No platform has an open log"}, []string{"Which logs"},
+			Now{Platforms: []repo.Backlog{}, Holds: []reconciler.Hold{}},
+			pastFacts{},
+			[]string{"All is well", "No platform has an open log"},
+			[]string{"Which logs"},
 		},
 		"the backlog": {
-			Now{Holds: []reconciler.Hold{}}, pastFacts{day: activity, hour: activity, times: times},
+			Now{Holds: []reconciler.Hold{}},
+			pastFacts{day: activity, hour: activity, times: times},
 			[]string{"whether logs wait for a person is not known", "Which logs are open is not known.", `-open">–<`, `-due">–<`, `-skipped">–<`, `-held">–<`, `all-open">–<`, "1,234"},
 			[]string{"All is well", `-open">0`, "No platform"},
 		},
 		"the holds": {
-			Now{Platforms: open}, pastFacts{},
-			[]string{"whether logs wait for a person is not known", "4,711"}, []string{"All is well"},
+			Now{Platforms: open},
+			pastFacts{},
+			[]string{"whether logs wait for a person is not known", "4,711"},
+			[]string{"All is well"},
 		},
 		"the activity": {
-			Now{Platforms: open, Holds: []reconciler.Hold{}}, pastFacts{times: times, trouble: "slow"},
-			[]string{"What happened is not known: <bdi>slow</bdi>", `-hour">–<`, `-day">–<`, `all-day">–<`, ">1s<", ">[]<"}, []string{"Within a day", "How long"},
+			Now{Platforms: open, Holds: []reconciler.Hold{}},
+			pastFacts{times: times, trouble: "slow"},
+			[]string{"What happened is not known: <bdi>slow</bdi>", `-hour">–<`, `-day">–<`, `all-day">–<`, ">1s<", ">[]<"},
+			[]string{"Within a day", "How long"},
 		},
 		"the times": {
-			Now{Platforms: open, Holds: []reconciler.Hold{}}, pastFacts{day: activity, hour: activity, timesTrouble: "slow"},
-			[]string{"How long confirmations took is not known: <bdi>slow</bdi>", "1,234", "Within a day"}, []string{"What happened", "Times to confirm are"},
+			Now{Platforms: open, Holds: []reconciler.Hold{}},
+			pastFacts{day: activity, hour: activity, timesTrouble: "slow"},
+			[]string{"How long confirmations took is not known: <bdi>slow</bdi>", "1,234", "Within a day"},
+			[]string{"What happened", "Times to confirm are"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
