@@ -19,13 +19,19 @@ type ConfirmTimes struct {
 // maxTimed bounds how many of the newest ledger events are read: about a quarter of a second's work.
 const maxTimed = 50_000
 
+// deadlinePattern is of every time in UTC that the service writes, and of no day that the calendar lacks: Postgres would
+// refuse the whole query for it. 2000-02-29 is lost on it.
+const deadlinePattern = `^([1-9]\d{3}-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))` +
+	`|[1-9]\d(0[48]|[2468][048]|[13579][26])-02-29)T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?Z$`
+
 // confirmTimesSQL goes backwards through ledger_events_timestamp_idx. A receipt tells the deadline and the timeout, and
 // their difference is when the log's patience began. Others may write the ledger, too: what is no receipt counts not.
 const confirmTimesSQL = `
 SELECT platform, count(*), percentile_cont(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (ORDER BY seconds)
   FROM (SELECT coalesce(e.metadata->>'platform', '') AS platform,
-               CASE WHEN e.metadata->>'deadline' ~ '^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?Z$'
+               CASE WHEN e.metadata->>'deadline' ~ '` + deadlinePattern + `'
                      AND jsonb_typeof(e.metadata->'timeout_minutes') = 'number'
+                     AND e.metadata->>'timeout_minutes' ~ '^\d{1,9}(\.\d{1,30})?$'
                     THEN greatest(0, extract(epoch FROM e.timestamp - (e.metadata->>'deadline')::timestamptz)::float8
                                      + 60 * (e.metadata->>'timeout_minutes')::float8)
                END AS seconds

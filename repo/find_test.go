@@ -125,7 +125,15 @@ func TestConfirmTimes(t *testing.T) {
 		tell("tiktok", "marked_success", "webhook_confirmed", receipt(n, time.Minute), time.Minute)
 	}
 	tell("youtube", "marked_success", "probe_confirmed", receipt(700, time.Minute), time.Minute)
-	for _, other := range []string{"", `, "timeout_minutes": "10", "deadline": "2024-01-15T10:30:00Z"`, `, "timeout_minutes": 10, "deadline": "soon"`, `, "timeout_minutes": 10, "deadline": "2024-13-15T10:30:00Z"`} {
+	for _, other := range []string{
+		"", `, "timeout_minutes": "10", "deadline": "2024-01-15T10:30:00Z"`, `, "timeout_minutes": 10, "deadline": "soon"`, `, "timeout_minutes": 10, "deadline": "2024-13-15T10:30:00Z"`,
+		`, "timeout_minutes": 10, "deadline": "2024-02-30T10:30:00Z"`, `, "timeout_minutes": 10, "deadline": "2023-02-29T10:30:00Z"`,
+		`, "timeout_minutes": 10, "deadline": "1900-02-29T10:30:00Z"`, `, "timeout_minutes": 10, "deadline": "2024-04-31T10:30:00Z"`,
+		`, "timeout_minutes": 10, "deadline": "0000-01-01T10:30:00Z"`,
+		`, "timeout_minutes": 10, "deadline": "2024-01-15T10:30:00.` + strings.Repeat("0", 200) + `Z"`,
+		`, "timeout_minutes": 1e400, "deadline": "2024-01-15T10:30:00Z"`, `, "timeout_minutes": 1e308, "deadline": "2024-01-15T10:30:00Z"`,
+		`, "timeout_minutes": 1e-400, "deadline": "2024-01-15T10:30:00Z"`, `, "timeout_minutes": -1e308, "deadline": "2024-01-15T10:30:00Z"`,
+	} {
 		tell("tiktok", "marked_success", "webhook_confirmed", other, time.Minute) // no receipts of the service
 	}
 	tell("tiktok", "marked_success", "webhook_confirmed", receipt(5000, 2*time.Hour), 2*time.Hour) // before

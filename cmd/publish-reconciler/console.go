@@ -51,12 +51,14 @@ type (
 	consoleLetters consoleDoor
 )
 
-// Now is the status that every door tells, with what waits.
+// Now is the status that every door tells, without its rates.
 func (f consoleFacts) Now(ctx context.Context) console.Now {
-	answer, _ := f.status(ctx, nil) // it tells what is wrong in itself
-	status, _ := answer.(statusAnswer)
+	status := f.standing(ctx) // it tells what is wrong in itself
 	now := console.Now{
 		Parts: status.Ready, Holds: status.Holds, Parked: status.Parked, Outbox: status.Outbox, Dead: status.Dead, Timeout: f.cfg.policy.Timeout,
+	}
+	if status.Platforms != nil {
+		now.Platforms = make([]repo.Backlog, 0, len(status.Platforms))
 	}
 	for _, platform := range status.Platforms {
 		now.Platforms = append(now.Platforms, platform.Backlog)
@@ -70,13 +72,17 @@ func (f consoleFacts) Now(ctx context.Context) console.Now {
 	return now
 }
 
-// Past reads the ledger.
-func (f consoleFacts) Past(ctx context.Context, since time.Time, step time.Duration) (past console.Past, err error) {
-	if past.Activity, err = f.store.Activity(ctx, since, step); err != nil {
-		return past, err
-	}
-	past.Times, err = f.store.ConfirmTimes(ctx, since)
-	return past, err
+// Time asks Postgres.
+func (f consoleFacts) Time(ctx context.Context) (time.Time, error) { return f.store.Now(ctx) }
+
+// Activity reads the ledger.
+func (f consoleFacts) Activity(ctx context.Context, since time.Time, step time.Duration) ([]repo.Activity, error) {
+	return f.store.Activity(ctx, since, step)
+}
+
+// ConfirmTimes reads the ledger.
+func (f consoleFacts) ConfirmTimes(ctx context.Context, since time.Time) ([]repo.ConfirmTimes, error) {
+	return f.store.ConfirmTimes(ctx, since)
 }
 
 // List is the endpoint logs.

@@ -186,6 +186,18 @@ func TestReady(t *testing.T) {
 	if got := s.ask("POST", "/publishing/reconcile", ""); got.status != 503 || !strings.Contains(got.error(), "postgres: ") {
 		t.Errorf("reconcile without Postgres: %+v", got)
 	}
+	// What is not known is no zero.
+	overview := s.get("GET", "/", "")
+	for _, want := range []string{"Postgres is not ready", "Which logs are open is not known.", "What happened is not known:", "How long confirmations took is not known:"} {
+		if !strings.Contains(overview.text, want) {
+			t.Errorf("the overview without Postgres lacks %q: %d %s", want, overview.status, overview.text)
+		}
+	}
+	for _, wrong := range []string{"No platform has", "Within a day", "All is well"} {
+		if strings.Contains(overview.text, wrong) {
+			t.Errorf("the overview without Postgres says %q", wrong)
+		}
+	}
 }
 
 func TestHealthcheck(t *testing.T) {

@@ -70,6 +70,15 @@ type perMinute struct {
 }
 
 func (o *operator) status(ctx context.Context, _ params) (any, error) {
+	answer := o.standing(ctx)
+	if answer.Time != nil {
+		answer.Rates = o.rates(ctx, *answer.Time)
+	}
+	return answer, nil
+}
+
+// standing is the status without its rates.
+func (o *operator) standing(ctx context.Context) statusAnswer {
 	answer := statusAnswer{Version: version()}
 	answer.Ready, _ = o.ready(ctx)
 	for part, count := range map[string]func(context.Context, *statusAnswer) error{"postgres": o.countRows, "nats": o.countMessages} {
@@ -80,10 +89,7 @@ func (o *operator) status(ctx context.Context, _ params) (any, error) {
 			answer.Ready[part] = err.Error()
 		}
 	}
-	if answer.Time != nil {
-		answer.Rates = o.rates(ctx, *answer.Time)
-	}
-	return answer, nil
+	return answer
 }
 
 // countTimeout limits each counting of rows. A million open logs take a second where Postgres has other things to do.

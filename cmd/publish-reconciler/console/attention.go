@@ -3,7 +3,9 @@ package console
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -22,7 +24,7 @@ const (
 
 // attention is what waits for a person.
 type attention struct {
-	Skipped, Held []reconciler.Row
+	Skipped, Held openLogs
 	Parked        []repo.Parked
 	Letters       []streams.Letter
 	MoreParked    bool
@@ -31,7 +33,20 @@ type attention struct {
 	LogTrouble, ParkedTrouble, LetterTrouble string
 }
 
-// openReasons are why a log is skipped or held, as lists know it.
+// openLogs are the newest logs of some kinds.
+type openLogs struct {
+	Rows []reconciler.Row
+	// More are the kinds of which there are others.
+	More []openKind
+}
+
+// openKind is what a list of logs filters by.
+type openKind struct {
+	Status reconciler.Status
+	Reason reconciler.Reason
+}
+
+// These are why a log is skipped or held, as lists know it.
 var (
 	skippedReasons = []reconciler.Reason{reconciler.ReasonWebhookUnclear, reconciler.ReasonProbeUnclear}
 	heldReasons    = []reconciler.Reason{reconciler.ReasonPlatformHold}
@@ -44,29 +59,40 @@ func (c *Console) lookForAttention(ctx context.Context) (page attention) {
 		}
 		return text
 	}
-	var err error
-	page.Skipped, err = c.openFor(ctx, skippedReasons)
-	if err == nil {
-		page.Held, err = c.openFor(ctx, heldReasons)
-	}
-	page.LogTrouble = trouble(err)
-	page.Parked, page.MoreParked, err = c.cfg.Logs.Parked(ctx, repo.ParkedPage{Limit: attentionRows})
-	page.ParkedTrouble = trouble(err)
-	var next uint64
-	page.Letters, next, err = c.cfg.Letters.List(ctx, streams.LetterFilter{}, 0, attentionRows)
-	page.MoreLetters, page.LetterTrouble = next != 0, trouble(err)
+	// At the same time: with a large backlog the logs take all the time there is.
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		var err error
+		if page.Skipped, err = c.openFor(ctx, skippedReasons); err == nil {
+			page.Held, err = c.openFor(ctx, heldReasons)
+		}
+		page.LogTrouble = trouble(err)
+	})
+	looking.Go(func() {
+		var err error
+		page.Parked, page.MoreParked, err = c.cfg.Logs.Parked(ctx, repo.ParkedPage{Limit: attentionRows})
+		page.ParkedTrouble = trouble(err)
+	})
+	looking.Go(func() {
+		letters, next, err := c.cfg.Letters.List(ctx, streams.LetterFilter{}, 0, attentionRows)
+		page.Letters, page.MoreLetters, page.LetterTrouble = letters, next != 0, trouble(err)
+	})
+	looking.Wait()
 	return page
 }
 
-// openFor lists open logs for any of some reasons.
-func (c *Console) openFor(ctx context.Context, reasons []reconciler.Reason) (all []reconciler.Row, err error) {
+// openFor lists open logs for any of some reasons, a few of each kind.
+func (c *Console) openFor(ctx context.Context, reasons []reconciler.Reason) (all openLogs, err error) {
 	for _, status := range []reconciler.Status{reconciler.StatusProcessing, reconciler.StatusRetry} {
 		for _, reason := range reasons {
-			rows, _, err := c.cfg.Logs.List(ctx, map[string]string{"status": string(status), "reason": string(reason), "limit": "50"})
+			rows, more, err := c.cfg.Logs.List(ctx, map[string]string{"status": string(status), "reason": string(reason), "limit": strconv.Itoa(attentionRows)})
 			if err != nil {
-				return nil, err
+				return openLogs{}, err
 			}
-			all = append(all, rows...)
+			all.Rows = append(all.Rows, rows...)
+			if more {
+				all.More = append(all.More, openKind{status, reason})
+			}
 		}
 	}
 	return all, nil

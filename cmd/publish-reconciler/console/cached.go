@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
 
@@ -10,6 +11,8 @@ import (
 type cached[T any] struct {
 	look func(context.Context) T
 	age  time.Duration
+	// forgotten has the next visitor look anew.
+	forgotten *atomic.Bool
 	// turn holds what was found; whoever has taken it out may look.
 	turn chan found[T]
 }
@@ -29,7 +32,7 @@ const (
 )
 
 func newCached[T any](age time.Duration, look func(context.Context) T) cached[T] {
-	c := cached[T]{look: look, age: age, turn: make(chan found[T], 1)}
+	c := cached[T]{look: look, age: age, forgotten: new(atomic.Bool), turn: make(chan found[T], 1)}
 	c.turn <- found[T]{}
 	return c
 }
@@ -39,7 +42,7 @@ func (c cached[T]) get(ctx context.Context) (T, error) {
 	select {
 	case last := <-c.turn:
 		defer func() { c.turn <- last }()
-		if last.at.IsZero() || time.Since(last.at) >= max(c.age, min(rest*last.took, slowest*c.age)) {
+		if c.forgotten.Swap(false) || last.at.IsZero() || time.Since(last.at) >= max(c.age, min(rest*last.took, slowest*c.age)) {
 			// It is for the others too, who are still there when this visitor has gone.
 			looking, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTime)
 			defer cancel()
@@ -55,9 +58,5 @@ func (c cached[T]) get(ctx context.Context) (T, error) {
 	}
 }
 
-// forget has the next visitor look anew.
-func (c cached[T]) forget() {
-	last := <-c.turn
-	last.at = time.Time{}
-	c.turn <- last
-}
+// forget has the next visitor look anew, also when somebody is looking right now.
+func (c cached[T]) forget() { c.forgotten.Store(true) }

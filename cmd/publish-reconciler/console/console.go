@@ -38,8 +38,12 @@ type Config struct {
 type Facts interface {
 	// Now is how things stand. What is not known for want of Postgres or NATS is left out of it.
 	Now(ctx context.Context) Now
-	// Past is what happened since a moment, in steps.
-	Past(ctx context.Context, since time.Time, step time.Duration) (Past, error)
+	// Time is the database's.
+	Time(ctx context.Context) (time.Time, error)
+	// Activity is what became of logs since a moment, in steps from there on.
+	Activity(ctx context.Context, since time.Time, step time.Duration) ([]repo.Activity, error)
+	// ConfirmTimes is how long platforms took to confirm since a moment.
+	ConfirmTimes(ctx context.Context, since time.Time) ([]repo.ConfirmTimes, error)
 }
 
 // Logs is what is read of logs. What is not there is [reconciler.ErrNotFound].

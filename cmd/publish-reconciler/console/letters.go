@@ -168,7 +168,6 @@ func (c *Console) act(act Act) handler {
 			return err
 		}
 		outcome, err := c.cfg.Letters.Act(r.Context(), act, choice)
-		c.attention.forget()
 		if err != nil {
 			return err
 		}

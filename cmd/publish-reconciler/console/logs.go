@@ -3,10 +3,12 @@ package console
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -54,8 +56,15 @@ func (c *Console) showLogs(w http.ResponseWriter, r *http.Request) error {
 	title := "Logs"
 	if page.Query != "" {
 		if id, err := uuid.Parse(page.Query); err == nil {
-			http.Redirect(w, r, "/logs/"+id.String(), http.StatusSeeOther)
-			return nil
+			// A post's id may look like a log's.
+			_, _, err := c.cfg.Logs.View(r.Context(), id)
+			if err == nil {
+				http.Redirect(w, r, "/logs/"+id.String(), http.StatusSeeOther)
+				return nil
+			}
+			if !errors.Is(err, reconciler.ErrNotFound) {
+				return err
+			}
 		}
 		title = "Search"
 		if err := c.find(r, &page); err != nil {
@@ -109,6 +118,9 @@ type moment struct {
 
 type field struct{ Name, Value string }
 
+// doneFor is how long a page tells what was just done.
+const doneFor = time.Minute
+
 var done = map[string]string{
 	"override": "The log was overridden. It stands in its timeline below.",
 	"check":    "A check was asked for. What it finds stands below within a moment; load the page again to see it.",
@@ -119,8 +131,22 @@ func (c *Console) showLog(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page.Done = done[r.URL.Query().Get("done")]
+	page.Done = page.justDone(r.URL.Query().Get("done"))
 	return c.render(w, r, http.StatusOK, "log.html", view{Title: "Log " + page.ID.String(), Section: "logs"}, page)
+}
+
+// justDone says in words what was done, if the log's history says so too: anybody can make an address.
+func (p logPage) justDone(deed string) string {
+	event := map[string]reconciler.EventType{"override": reconciler.EventOverridden, "check": reconciler.EventCheckRequested}[deed]
+	for _, e := range slices.Backward(p.History) {
+		if e.Type == event {
+			if p.Now.Sub(e.Timestamp) > doneFor {
+				return ""
+			}
+			return done[deed]
+		}
+	}
+	return ""
 }
 
 func (c *Console) readLog(r *http.Request) (logPage, error) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,7 +35,8 @@ const (
 // Now is how things stand.
 type Now struct {
 	// Parts says of each part of the service "ok", or what is wrong.
-	Parts     map[string]string
+	Parts map[string]string
+	// Platforms have open logs, and Holds hold them; nil: not known.
 	Platforms []repo.Backlog
 	Holds     []reconciler.Hold
 	// Parked and Outbox count what waits in Postgres; nil: not known, and so are the next two.
@@ -51,12 +53,6 @@ type NextSweep struct {
 	Why string
 }
 
-// Past is what happened.
-type Past struct {
-	Activity []repo.Activity
-	Times    []repo.ConfirmTimes
-}
-
 // overview is the page.
 type overview struct {
 	At time.Time
@@ -65,14 +61,17 @@ type overview struct {
 	Well      bool
 	Parts     []part
 	Platforms []platformRow
+	Total     platformRow
 	More      int // platforms that are left out
-	Parked    *int
-	Outbox    *int
-	Dead      *uint64
-	NextSweep *NextSweep
-	// PastTrouble is why nothing is known of the past; empty when something is.
-	PastTrouble string
-	Day         counts
+	// KnowsOpen tells that it is known what is open, KnowsPast that it is known what happened.
+	KnowsOpen, KnowsPast bool
+	Parked               *int
+	Outbox               *int
+	Dead                 *uint64
+	NextSweep            *NextSweep
+	// PastTrouble is why it is not known what happened, and TimesTrouble why it is not known how long confirmations took.
+	PastTrouble, TimesTrouble string
+	Day                       counts
 	// Points are the chart's, as JSON: seconds, confirmed, failed by timeout, failed otherwise.
 	Points string
 }
@@ -101,34 +100,70 @@ type platformRow struct {
 	Tight bool
 }
 
+// urgency is one where logs wait for a person or a hold, and zero elsewhere.
+func (r platformRow) urgency() int {
+	if r.Skipped > 0 || r.HeldUntil != nil {
+		return 1
+	}
+	return 0
+}
+
 // overviews makes the overview, once for all who look at it.
 type overviews struct {
 	console *Console
 	now     cached[Now]
-	past    cached[pastAt]
+	past    cached[pastFacts]
 	// fragment is the part of the page that moves, as it is sent.
 	fragment cached[[]byte]
 	streams  atomic.Int64
 }
 
-type pastAt struct {
-	Past
-	since   time.Time
-	trouble string
+// pastFacts are what happened.
+type pastFacts struct {
+	// at is when it was asked for, by the database's clock, and since is when the day begins.
+	at, since time.Time
+	// day is in steps; hour goes back from at.
+	day, hour []repo.Activity
+	times     []repo.ConfirmTimes
+	// What is wrong where it is not known.
+	trouble, timesTrouble string
+}
+
+// lookBack asks for what happened. That the one takes too long does not hide the other.
+func (c *Console) lookBack(ctx context.Context) (p pastFacts) {
+	trouble := func(err error) (text string) {
+		if err != nil {
+			_, text = c.cfg.Translate(err)
+		}
+		return text
+	}
+	var err error
+	if p.at, err = c.cfg.Facts.Time(ctx); err != nil {
+		p.trouble, p.timesTrouble = trouble(err), trouble(err)
+		return p
+	}
+	p.since = p.at.Add(-pastWindow).Truncate(pastStep)
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		var err error
+		if p.day, err = c.cfg.Facts.Activity(ctx, p.since, pastStep); err == nil {
+			p.hour, err = c.cfg.Facts.Activity(ctx, p.at.Add(-time.Hour), time.Hour)
+		}
+		p.trouble = trouble(err)
+	})
+	asking.Go(func() {
+		var err error
+		p.times, err = c.cfg.Facts.ConfirmTimes(ctx, p.since)
+		p.timesTrouble = trouble(err)
+	})
+	asking.Wait()
+	return p
 }
 
 func newOverviews(c *Console) *overviews {
 	o := &overviews{console: c}
 	o.now = newCached(nowAge, c.cfg.Facts.Now)
-	o.past = newCached(pastAge, func(ctx context.Context) pastAt {
-		since := time.Now().Add(-pastWindow).Truncate(pastStep)
-		past, err := c.cfg.Facts.Past(ctx, since, pastStep)
-		trouble := ""
-		if err != nil {
-			_, trouble = c.cfg.Translate(err)
-		}
-		return pastAt{past, since, trouble}
-	})
+	o.past = newCached(pastAge, c.lookBack)
 	o.fragment = newCached(nowAge/2, func(ctx context.Context) []byte {
 		page, err := o.look(ctx)
 		var text bytes.Buffer
@@ -136,6 +171,7 @@ func newOverviews(c *Console) *overviews {
 			err = templates["overview.html"].ExecuteTemplate(&text, "live", page)
 		}
 		if err != nil {
+			c.cfg.Logger.WarnContext(ctx, "overview not updated", "err", err)
 			return nil
 		}
 		return text.Bytes()
@@ -156,9 +192,10 @@ func (o *overviews) look(ctx context.Context) (overview, error) {
 	return newOverview(now, past, time.Now()), nil
 }
 
-func newOverview(now Now, past pastAt, at time.Time) overview {
+func newOverview(now Now, past pastFacts, at time.Time) overview {
 	page := overview{
-		At: at, Well: true, Parked: now.Parked, Outbox: now.Outbox, Dead: now.Dead, NextSweep: now.NextSweep, PastTrouble: past.trouble,
+		At: at, Well: true, Parked: now.Parked, Outbox: now.Outbox, Dead: now.Dead, NextSweep: now.NextSweep,
+		KnowsOpen: now.Platforms != nil, KnowsPast: past.trouble == "", PastTrouble: past.trouble, TimesTrouble: past.timesTrouble,
 	}
 	rows := make(map[string]*platformRow)
 	row := func(name string) *platformRow {
@@ -173,29 +210,32 @@ func newOverview(now Now, past pastAt, at time.Time) overview {
 	for _, hold := range now.Holds {
 		row(hold.Platform).HeldUntil = &hold.Until
 	}
-	hourAgo := at.Add(-time.Hour)
-	for _, a := range past.Activity {
-		r := row(a.Platform)
-		r.Day.add(a)
-		page.Day.add(a)
-		if a.At.Add(pastStep).After(hourAgo) {
-			r.Hour.add(a)
+	if page.KnowsPast {
+		for _, a := range past.day {
+			row(a.Platform).Day.add(a)
+			page.Day.add(a)
+		}
+		for _, a := range past.hour {
+			row(a.Platform).Hour.add(a)
 		}
 	}
-	for _, times := range past.Times {
+	for _, times := range past.times {
 		r := row(times.Platform)
 		r.Times, r.Tight = &times, times.P99 > r.Timeout*4/5
 	}
 	for _, r := range rows {
 		page.Platforms = append(page.Platforms, *r)
+		page.Total.add(*r)
 	}
 	slices.SortFunc(page.Platforms, func(a, b platformRow) int { return strings.Compare(a.Platform, b.Platform) })
 	if page.More = len(page.Platforms) - maxRows; page.More > 0 {
-		// Those with the most open logs stay.
-		slices.SortStableFunc(page.Platforms, func(a, b platformRow) int { return cmp.Compare(b.Open, a.Open) })
+		// Those that need somebody stay, and then those with the most open logs.
+		slices.SortStableFunc(page.Platforms, func(a, b platformRow) int {
+			return cmp.Or(cmp.Compare(b.urgency(), a.urgency()), cmp.Compare(b.Open, a.Open))
+		})
 		page.Platforms = page.Platforms[:maxRows]
 	}
-	page.Points = points(past, at)
+	page.Points = points(past)
 	page.judge(now)
 	return page
 }
@@ -215,11 +255,14 @@ func (p *overview) judge(now Now) {
 	if held := len(now.Holds); held > 0 {
 		troubles = append(troubles, counted(held, "platform is held", "platforms are held"))
 	}
-	if skipped := p.sum(func(r platformRow) int { return r.Skipped }); skipped > 0 {
+	if skipped := p.Total.Skipped; skipped > 0 {
 		troubles = append(troubles, counted(skipped, "log is skipped", "logs are skipped")+" for unclear evidence")
 	}
 	if p.Dead != nil && *p.Dead > 0 {
 		troubles = append(troubles, counted(int(min(*p.Dead, 1<<30)), "dead letter waits", "dead letters wait"))
+	}
+	if len(troubles) == 0 && (now.Platforms == nil || now.Holds == nil) {
+		troubles = append(troubles, "everything is ready, but whether logs wait for a person is not known")
 	}
 	p.Well = len(troubles) == 0
 	p.Headline = "All is well: everything is ready, and nothing waits for a person."
@@ -228,39 +271,28 @@ func (p *overview) judge(now Now) {
 	}
 }
 
-func (p *overview) sum(of func(platformRow) int) (n int) {
-	for _, r := range p.Platforms {
-		n += of(r)
-	}
-	return n
-}
-
-// Total is the table's last line.
-func (p overview) Total() platformRow {
-	var total platformRow
-	for _, r := range p.Platforms {
-		total.Open += r.Open
-		total.Due += r.Due
-		total.Skipped += r.Skipped
-		total.Held += r.Held
-		total.Hour.TimedOut += r.Hour.TimedOut
-		total.Day.TimedOut += r.Day.TimedOut
-	}
-	return total
+// add sums up what the table's last line shows.
+func (r *platformRow) add(other platformRow) {
+	r.Open += other.Open
+	r.Due += other.Due
+	r.Skipped += other.Skipped
+	r.Held += other.Held
+	r.Hour.TimedOut += other.Hour.TimedOut
+	r.Day.TimedOut += other.Day.TimedOut
 }
 
 // points are one for each step, also where nothing happened. The last one is left out: it is not over, and would look
 // like a fall.
-func points(past pastAt, at time.Time) string {
-	steps := int(at.Sub(past.since) / pastStep)
-	if past.since.IsZero() || steps < 1 || steps > 2*int(pastWindow/pastStep) {
+func points(past pastFacts) string {
+	steps := int(past.at.Sub(past.since) / pastStep)
+	if past.trouble != "" || steps < 1 || steps > 2*int(pastWindow/pastStep) {
 		return "[]"
 	}
 	seconds, confirmed, timedOut, rejected := make([]int64, steps), make([]int, steps), make([]int, steps), make([]int, steps)
 	for i := range steps {
 		seconds[i] = past.since.Add(time.Duration(i) * pastStep).Unix()
 	}
-	for _, a := range past.Activity {
+	for _, a := range past.day {
 		if i := int(a.At.Sub(past.since) / pastStep); i >= 0 && i < steps {
 			confirmed[i] += a.Confirmed + a.Late
 			timedOut[i] += a.TimedOut

@@ -73,6 +73,9 @@ func (c *Console) changing(next handler) handler {
 		if c.cfg.ReadOnly {
 			return problem(http.StatusForbidden, "This page is read-only (CONSOLE=readonly). Nothing was done.")
 		}
+		if r.Method == http.MethodPost {
+			defer c.attention.forget()
+		}
 		return next(w, r)
 	}
 }
@@ -87,7 +90,7 @@ func (c *Console) showError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	title := cmp.Or(map[int]string{
 		http.StatusBadRequest: "That can’t be read", http.StatusUnauthorized: "Not logged in", http.StatusForbidden: "Not allowed",
-		http.StatusNotFound: "Not found", http.StatusConflict: "Nothing changed", http.StatusServiceUnavailable: "Not available right now",
+		http.StatusNotFound: "Not found", http.StatusConflict: "Nothing changed", http.StatusRequestEntityTooLarge: "Too large", http.StatusServiceUnavailable: "Not available right now",
 	}[known.status], http.StatusText(known.status))
 	if err := c.render(w, r, known.status, "error.html", view{Title: title}, known.text); err != nil {
 		c.cfg.Logger.WarnContext(r.Context(), "page not served", "path", r.URL.Path, "err", err)
@@ -239,7 +242,15 @@ func shown(value any) string {
 	return safe.String()
 }
 
-// pretty is JSON over several lines, and any other text as it is.
+// Indentation costs the depth for every element: 20 kB of brackets would become 200 MB. So JSON is indented up to
+// maxIndented bytes and maxDepth levels, which makes it 33 times as long at most. Of any text maxPretty bytes are shown.
+const (
+	maxDepth    = 32
+	maxIndented = 64 << 10
+	maxPretty   = 256 << 10
+)
+
+// pretty is JSON over several lines, and any other text as it is, or its beginning.
 func pretty(value any) string {
 	raw := []byte(fmt.Sprint(value))
 	switch v := value.(type) {
@@ -249,10 +260,34 @@ func pretty(value any) string {
 		raw = v
 	}
 	var text bytes.Buffer
-	if json.Indent(&text, raw, "", "  ") == nil {
-		return shown(text.String())
+	if len(raw) <= maxIndented && !isDeep(raw) && json.Indent(&text, raw, "", "  ") == nil {
+		raw = text.Bytes()
+	}
+	if len(raw) > maxPretty {
+		return shown(strings.ToValidUTF8(string(raw[:maxPretty]), "")) + "\n… and " + counted(len(raw)-maxPretty, "byte more", "bytes more")
 	}
 	return shown(string(raw))
+}
+
+// isDeep tells whether JSON has more than maxDepth levels.
+func isDeep(raw []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 // isLink tells whether an address leads to a web page: others, such as javascript:, are shown as text.
@@ -331,7 +366,11 @@ func (*Console) serveAsset(w http.ResponseWriter, r *http.Request) error {
 }
 
 func parseForm(r *http.Request) error {
-	if err := r.ParseForm(); err != nil {
+	err := r.ParseForm()
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return problem(http.StatusRequestEntityTooLarge, "The form is larger than %s bytes. Nothing was done.", number(int(tooLarge.Limit)))
+	}
+	if err != nil {
 		return problem(http.StatusBadRequest, "The form can’t be read: %v", err)
 	}
 	return nil
