@@ -55,13 +55,7 @@ func (c *Console) page(next handler) http.Handler {
 		header.Set("Referrer-Policy", "same-origin")
 		header.Set("Cross-Origin-Opener-Policy", "same-origin")
 		header.Set("Cache-Control", "no-store")
-		err := error(nil)
-		if c.cfg.Token == "" && !isThisMachine(r.Host) {
-			err = problem(http.StatusForbidden, "Without an API token the page is served as localhost alone, and not as %s.", quote(r.Host))
-		} else {
-			err = next(w, r)
-		}
-		if err != nil {
+		if err := next(w, r); err != nil {
 			c.showError(w, r, err)
 		}
 	})
@@ -110,11 +104,13 @@ type view struct {
 	CanLogIn bool
 	ReadOnly bool
 	Version  string
+	// Posted: the page answers a form.
+	Posted bool
 }
 
 // render writes a page whole, or returns an error and writes nothing.
 func (c *Console) render(w http.ResponseWriter, r *http.Request, status int, name string, v view, page any) error {
-	v.Page, v.ReadOnly, v.Version = page, c.cfg.ReadOnly, c.cfg.Version
+	v.Page, v.ReadOnly, v.Version, v.Posted = page, c.cfg.ReadOnly, c.cfg.Version, r.Method == http.MethodPost
 	v.CanLogIn, v.LoggedIn = c.cfg.Token != "", c.hasSession(r)
 	var text bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&text, "layout.html", v); err != nil {
