@@ -338,6 +338,23 @@ func TestConsoleEscapes(t *testing.T) {
 	}
 }
 
+// What comes by the live update is text, too.
+func TestConsoleEscapesWhatIsLive(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	v := w.serve().visit()
+	v.open("/")
+	w.exec(`INSERT INTO publish_logs (platform, status, external_post_id) VALUES ($1, 'processing', 'open')`, poison)
+	eventually(t, "the platform", func() bool { return len(v.rows()) == 1 })
+	v.hasRows(poison)
+	w.exec(`INSERT INTO publish_logs (platform, status, external_post_id) VALUES ($1, 'processing', 'open')`, poison+"er")
+	eventually(t, "another platform", func() bool { return len(v.rows()) == 2 })
+	v.hasRows(poison, poison+"er")
+	if eval[bool](v, `"poisoned" in window || document.querySelector("main b, main img, main script") !== null`) {
+		t.Error("the page takes what others wrote for its own")
+	}
+}
+
 func TestConsoleByKeyboard(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -406,6 +423,11 @@ func TestConsoleReadOnly(t *testing.T) {
 		}
 		if links := eval[string](v, `[...document.querySelectorAll("main a.button")].map(a => a.innerText).join()`); links != "" {
 			t.Errorf("%s leads to %s", path, links)
+		}
+	}
+	for _, path := range []string{"/logs/" + id + "/override?status=failed", "/logs/" + id + "/check", "/attention/letters/replay?seq=1", "/attention/letters/drop?seq=1"} {
+		if got := s.get("GET", path, ""); got.status != http.StatusForbidden || !strings.Contains(got.text, "read-only") {
+			t.Errorf("GET %s: %d %s", path, got.status, got.text)
 		}
 	}
 	for _, path := range []string{"/logs/" + id + "/override", "/logs/" + id + "/check", "/attention/letters/replay", "/attention/letters/drop", "/reconcile"} {
