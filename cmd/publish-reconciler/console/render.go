@@ -19,6 +19,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"publish-reconciler/reconciler"
 )
 
 //go:embed templates/*.html
@@ -144,7 +146,14 @@ var functions = template.FuncMap{
 	"asset": func(name string) string { return "/assets/" + name + "?v=" + assets[name].version },
 	"time":  timeElement, "duration": duration, "number": number, "counted": counted,
 	"shown": shown, "pretty": pretty, "isLink": isLink, "query": query, "words": words,
+	"named":    func(name string, rows []reconciler.Row) namedRows { return namedRows{name, rows} },
 	"sentence": func(text string) string { return capital(shown(text)) },
+}
+
+// namedRows are a table of logs. A page with several of them gives each a name of its own.
+type namedRows struct {
+	Name string
+	Rows []reconciler.Row
 }
 
 // timeElement is a moment to the second, in UTC; a dash for none.
