@@ -202,6 +202,66 @@ func TestConsoleOfAnotherOrigin(t *testing.T) {
 	}
 }
 
+// What was typed is there again when it could not be done.
+func TestConsoleKeepsWhatWasTyped(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.serve()
+	id := w.publish("ig_1", "processing", `{}`, 0)
+	form := url.Values{"status": {"failed"}, "actor": {"ana"}, "note": {"seen nowhere"}}
+	kept := func(name string, status int, parts ...string) {
+		t.Helper()
+		for path, typed := range map[string][]string{"/override": {`value="ana"`, "seen nowhere"}, "/check": {`value="ana"`}} {
+			got, text := s.post("/logs/"+id+path, form)
+			if got != status {
+				t.Errorf("%s, %s: %d", name, path, got)
+			}
+			for _, part := range append(typed, parts...) {
+				contains(t, text, part)
+			}
+			if strings.Contains(text, "aria-invalid") {
+				t.Errorf("%s, %s: it says that a field is wrong", name, path)
+			}
+		}
+	}
+	tx, err := w.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM publish_logs WHERE id = $1 FOR UPDATE`, id); err != nil {
+		t.Fatal(err)
+	}
+	kept("locked", http.StatusServiceUnavailable, `role="alert"`, "External post id")
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.exec(`ALTER TABLE publish_logs RENAME TO away`)
+	kept("not to be read", http.StatusServiceUnavailable, `role="alert"`)
+	w.exec(`ALTER TABLE away RENAME TO publish_logs`)
+	if status, _ := s.post("/logs/"+unknownLog+"/override", form); status != http.StatusNotFound {
+		t.Errorf("an unknown log: %d", status)
+	}
+
+	// The field that is wrong is marked, and no other.
+	for note, fields := range map[string][2]bool{"": {true, false}, strings.Repeat("x", 5000): {false, true}} {
+		wrong := url.Values{"status": {"failed"}, "actor": {"ana"}, "note": {note}}
+		if note == "" {
+			wrong.Set("actor", "")
+		}
+		_, text := s.post("/logs/"+id+"/override", wrong)
+		for i, field := range []string{"actor", "note"} {
+			_, element, _ := strings.Cut(text, `id="`+field+`"`)
+			element, _, _ = strings.Cut(element, ">")
+			if strings.Contains(element, "aria-invalid") != fields[i] {
+				t.Errorf("with a note of %d bytes: %s %s", len(note), field, element)
+			}
+		}
+	}
+	if got := w.status(id); got != "processing" {
+		t.Errorf("the log is %s", got)
+	}
+}
+
 // Those who watch don't hold up a stop.
 func TestConsoleStops(t *testing.T) {
 	t.Parallel()

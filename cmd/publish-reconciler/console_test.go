@@ -148,37 +148,6 @@ func TestConsoleReplaysDeadLetters(t *testing.T) {
 	}
 }
 
-func TestConsoleIsLive(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	s := w.serve()
-	w.publish("ig_1", "processing", `{}`, 0)
-	v := s.visit()
-	v.open("/")
-	v.do(chromedp.Evaluate(`window.same = true`, nil), chromedp.WaitVisible(".uplot canvas"))
-	open := func(n string) bool {
-		return eval[string](v, `document.querySelector("[data-key='0-open']").innerText`) == n
-	}
-	eventually(t, "one open log", func() bool { return open("1") })
-	for _, post := range []string{"ig_2", "ig_3"} {
-		w.publish(post, "processing", `{}`, 0)
-	}
-	eventually(t, "three open logs", func() bool { return open("3") })
-
-	// Another platform is another row, and the focus stays where it is.
-	v.do(chromedp.Focus(`[data-key="0-name"]`))
-	w.exec(`INSERT INTO publish_logs (platform, status, external_post_id) VALUES ('youtube', 'processing', 'yt_1')`)
-	eventually(t, "another platform", func() bool { return len(v.rows()) == 2 })
-	if focused := eval[string](v, `document.activeElement.innerText`); focused != "instagram" {
-		t.Errorf("the focus is on %q", focused)
-	}
-	w.die(s, `no JSON`)
-	eventually(t, "the headline", func() bool { return strings.Contains(v.text(), "1 dead letter waits.") })
-	if !eval[bool](v, `window.same === true`) {
-		t.Error("the page was loaded anew")
-	}
-}
-
 func TestConsoleLogin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -269,6 +238,23 @@ func TestConsoleEscapes(t *testing.T) {
 	}
 }
 
+// What comes by the live update is text, too.
+func TestConsoleEscapesWhatIsLive(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	v := w.serve().visit()
+	v.open("/")
+	w.exec(`INSERT INTO publish_logs (platform, status, external_post_id) VALUES ($1, 'processing', 'open')`, poison)
+	eventually(t, "the platform", func() bool { return len(v.rows()) == 1 })
+	v.hasRows(poison)
+	w.exec(`INSERT INTO publish_logs (platform, status, external_post_id) VALUES ($1, 'processing', 'open')`, poison+"er")
+	eventually(t, "another platform", func() bool { return len(v.rows()) == 2 })
+	v.hasRows(poison, poison+"er")
+	if eval[bool](v, `"poisoned" in window || document.querySelector("main b, main img, main script") !== null`) {
+		t.Error("the page takes what others wrote for its own")
+	}
+}
+
 func TestConsoleByKeyboard(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -337,6 +323,11 @@ func TestConsoleReadOnly(t *testing.T) {
 		}
 		if links := eval[string](v, `[...document.querySelectorAll("main a.button")].map(a => a.innerText).join()`); links != "" {
 			t.Errorf("%s leads to %s", path, links)
+		}
+	}
+	for _, path := range []string{"/logs/" + id + "/override?status=failed", "/logs/" + id + "/check", "/attention/letters/replay?seq=1", "/attention/letters/drop?seq=1"} {
+		if got := s.get("GET", path, ""); got.status != http.StatusForbidden || !strings.Contains(got.text, "read-only") {
+			t.Errorf("GET %s: %d %s", path, got.status, got.text)
 		}
 	}
 	for _, path := range []string{"/logs/" + id + "/override", "/logs/" + id + "/check", "/attention/letters/replay", "/attention/letters/drop", "/reconcile"} {

@@ -100,6 +100,10 @@ const audit = `(() => {
 	for (const e of document.querySelectorAll("a, button")) if (!e.textContent.trim()) wrong.push("no words: " + e.outerHTML);
 	for (const e of document.querySelectorAll("[aria-labelledby], [aria-describedby]"))
 		for (const id of (e.getAttribute("aria-labelledby") ?? e.getAttribute("aria-describedby")).split(" ")) if (!document.getElementById(id)) wrong.push("nothing is " + id);
+	for (const e of document.querySelectorAll("nav")) if (!e.querySelector("a")) wrong.push("nothing in " + e.outerHTML);
+	for (const e of document.querySelectorAll("[tabindex='0']")) if (!e.role || !e.ariaLabel && !e.hasAttribute("aria-labelledby")) wrong.push("no name: " + e.outerHTML);
+	const regions = [...document.querySelectorAll("[role=region]")].map(e => e.ariaLabel);
+	if (new Set(regions).size < regions.length) wrong.push("regions of the same name: " + regions);
 	const channels = c => c.match(/[\d.]+/g).map(Number);
 	const light = ([r, g, b]) => [r, g, b].map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
 	const ground = e => { for (; e; e = e.parentElement) { const c = channels(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,18 +50,36 @@ func (o *operator) handler() http.Handler {
 	if o.cfg.console != consoleOff {
 		o.console().Register(mux)
 	}
-	// On loopback there may be no token: a web page must not do what its visitor did not ask for.
+	// On loopback there may be no token: a web page must neither do what its visitor did not ask for, nor read.
 	crossOrigin := http.NewCrossOriginProtection()
 	return http.MaxBytesHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := crossOrigin.Check(r); err != nil {
 			writeError(w, statusError{http.StatusForbidden, err})
 			return
 		}
-		if _, pattern := mux.Handler(r); pattern == "" {
+		_, pattern := mux.Handler(r)
+		if o.cfg.apiToken == "" && !probes[pattern] && !namesThisMachine(r.Host) {
+			writeError(w, statusError{http.StatusForbidden, fmt.Errorf("without an API token only this machine is served, by the name localhost or a loopback address, and not as %q", r.Host)})
+			return
+		}
+		if pattern == "" {
 			w = &refusal{ResponseWriter: w, request: r}
 		}
 		mux.ServeHTTP(w, r)
 	}), maxBody)
+}
+
+// probes are what everybody may ask, by any name.
+var probes = map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /metrics": true}
+
+// namesThisMachine tells whether a Host header names this machine. Without a token requests are served to whoever sits
+// there; another site's name that was made to lead here must not pass for it (DNS rebinding).
+func namesThisMachine(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	return isLoopback(strings.ToLower(name))
 }
 
 // refusal turns the mux's own 404 and 405 into JSON; its Allow header stays.

@@ -30,6 +30,44 @@ func TestOtherPagesChangeNothing(t *testing.T) {
 	}
 }
 
+// A name of another site that was made to lead here passes for this machine nowhere but at the probes.
+func TestOtherNamesAreNotServed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := w.serve()
+	id := w.publish("ig_1", "processing", `{}`, 0)
+	override := "/publishing/logs/" + id + "/override"
+	for _, host := range []string{"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:80"} {
+		for path, method := range map[string]string{
+			"/publishing/logs": "GET", "/publishing/logs/" + id: "GET", "/publishing/status": "GET", "/publishing/reconcile": "POST",
+			"/publishing/webhooks/instagram": "POST", override: "POST", "/nothing": "GET",
+		} {
+			got := s.get(method, path, `{"status":"failed","actor":"mallory"}`, "Host", host, "Sec-Fetch-Site", "same-origin")
+			if got.status != http.StatusForbidden || strings.Contains(got.text, "ig_1") {
+				t.Errorf("%s as %s: %d %s", path, host, got.status, got.text)
+			}
+		}
+		for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+			if got := s.get("GET", path, "", "Host", host); got.status != http.StatusOK {
+				t.Errorf("%s as %s: %d", path, host, got.status)
+			}
+		}
+	}
+	if got := w.status(id); got != "processing" {
+		t.Errorf("the log is %s", got)
+	}
+	for _, host := range []string{"localhost", "LOCALHOST:1", "127.0.0.1:8080", "[::1]:80", "[::1]"} {
+		if got := s.get("GET", "/publishing/logs", "", "Host", host); got.status != http.StatusOK {
+			t.Errorf("as %s: %d %s", host, got.status, got.text)
+		}
+	}
+	// Who has the token may come by any name.
+	guarded := newWorld(t).serve("--api-token=hush")
+	if got := guarded.get("GET", "/publishing/logs", "", "Host", "reconciler.example", "Authorization", "Bearer hush"); got.status != http.StatusOK {
+		t.Errorf("with a token: %d %s", got.status, got.text)
+	}
+}
+
 // One large row is no end of a list.
 func TestAListWithALargeRow(t *testing.T) {
 	t.Parallel()

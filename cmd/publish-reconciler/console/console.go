@@ -131,7 +131,7 @@ func New(cfg Config) *Console {
 }
 
 // Register adds the page's addresses to a mux. Changes are POST requests: whoever serves the mux refuses those of other
-// origins.
+// origins, and without a token also what asks for another machine.
 func (c *Console) Register(mux *http.ServeMux) {
 	for pattern, do := range map[string]handler{
 		"GET /{$}":                       c.showOverview,

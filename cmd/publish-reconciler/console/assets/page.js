@@ -8,43 +8,84 @@
 	}
 	localTimes(document);
 	window.addEventListener("pageshow", (event) => {
-		// A page that comes back from the cache of a browser may show what has changed since.
-		if (event.persisted) {
+		// A page that comes back from the cache of a browser may show what has changed since. To load what a form was
+		// answered with would send the form again.
+		if (event.persisted && !("posted" in document.body.dataset)) {
 			window.location.reload();
 		}
 	});
 
 	// localTimes has a pointer that rests on a time see it in the reader's zone.
 	function localTimes(within) {
-		for (const time of within.querySelectorAll("time:not([title])")) {
-			time.title = new Date(time.dateTime).toLocaleString();
+		for (const time of within.querySelectorAll("time")) {
+			const title = new Date(time.dateTime).toLocaleString();
+			if (time.title !== title) {
+				time.title = title;
+			}
 		}
 	}
 
-	// watch keeps a part of the page as the server sees it. Nobody who looks elsewhere holds a connection: browsers
-	// allow six of them for all tabs together.
+	// watch keeps a part of the page as the server sees it, and tells since when it does not. Nobody who looks elsewhere
+	// holds a connection: browsers allow six of them for all tabs together.
 	function watch(part) {
+		const [asOf, notLive] = [document.querySelector("#as-of time"), document.getElementById("not-live")];
 		const draw = chart();
 		draw();
 		let source = null;
+		let silence = 0;
+		const leave = () => {
+			clearTimeout(silence);
+			source?.close();
+			source = null;
+		};
+		const lost = () => {
+			part.classList.add("stale");
+			if (!notLive.firstChild) {
+				const [said, again] = [document.createElement("p"), document.createElement("a")];
+				said.className = "trouble";
+				again.href = "";
+				again.textContent = "Load the page again";
+				said.append(`Not live since ${asOf.textContent}: what stands here may be old. `, again);
+				notLive.replaceChildren(said);
+			}
+		};
+		// A connection that broke silently is not told by the browser. The server says something every two seconds, or
+		// later where it has to wait for what it tells.
+		const listen = () => {
+			clearTimeout(silence);
+			silence = setTimeout(() => {
+				leave();
+				lost();
+				follow();
+			}, 20000);
+		};
 		const follow = () => {
 			if (document.hidden) {
-				source?.close();
-				source = null;
+				leave();
 				return;
 			}
 			if (source) {
 				return;
 			}
 			source = new EventSource(part.dataset.live);
+			listen();
 			source.onmessage = (event) => {
 				update(part, event.data);
 				draw();
 			};
+			source.addEventListener("as-of", (event) => {
+				listen();
+				asOf.dateTime = event.data;
+				asOf.textContent = event.data.replace("T", " ").replace("Z", "");
+				localTimes(document);
+				part.classList.remove("stale");
+				notLive.replaceChildren();
+			});
 			source.onerror = () => {
+				lost();
 				// A browser that was refused does not try again by itself.
 				if (source?.readyState === EventSource.CLOSED) {
-					source = null;
+					leave();
 					setTimeout(follow, 5000);
 				}
 			};
@@ -53,49 +94,63 @@
 		follow();
 	}
 
-	// update changes what differs. Only where there is more or less than before is all of it replaced, and the focus
-	// comes back to where it was.
+	// update changes what differs, and nothing else: the focus stays, and how far a table is scrolled.
 	function update(part, html) {
 		const fresh = document.createElement("template");
 		fresh.innerHTML = html; // the server's own page, in which everything is escaped
-		const [old, now] = [byKey(part), byKey(fresh.content)];
-		const same = old.size === now.size && [...now.keys()].every((key) => old.has(key)) && shape(part) === shape(fresh.content);
-		if (!same) {
-			const focused = document.activeElement?.dataset?.key;
-			part.replaceChildren(fresh.content);
-			localTimes(part);
-			if (focused) {
-				byKey(part).get(focused)?.focus();
-			}
-			return;
+		const focused = document.activeElement;
+		become(part, fresh.content);
+		localTimes(part);
+		if (part.contains(focused)) {
+			focused.focus({ preventScroll: true }); // it is lost where a row moves
 		}
-		for (const [key, element] of now) {
-			const shown = old.get(key);
-			if (shown.className !== element.className) {
-				shown.className = element.className;
+	}
+
+	// become gives a node the children of another. Rows are known by their names, and all else by where it stands.
+	function become(old, now) {
+		const name = (node) => node.dataset?.row;
+		const named = (nodes) => new Map([...nodes].filter((node) => name(node) !== undefined).map((node) => [name(node), node]));
+		const [rows, left] = [named(old.childNodes), named(now.childNodes)];
+		for (const [key, row] of rows) {
+			if (!left.has(key)) {
+				row.remove();
 			}
-			for (const name of ["href", "hidden"]) {
-				if (element.hasAttribute(name) && shown.getAttribute(name) !== element.getAttribute(name)) {
-					shown.setAttribute(name, element.getAttribute(name));
+		}
+		let at = old.firstChild;
+		for (const node of [...now.childNodes]) {
+			const known = name(node) === undefined ? at : rows.get(name(node));
+			if (!known || known.nodeName !== node.nodeName || name(known) !== name(node)) {
+				old.insertBefore(node, at);
+				continue;
+			}
+			if (known === at) {
+				at = at.nextSibling;
+			} else {
+				old.insertBefore(known, at);
+			}
+			if (node.nodeType !== Node.ELEMENT_NODE) {
+				if (known.data !== node.data) {
+					known.data = node.data;
+				}
+				continue;
+			}
+			for (const { name, value } of node.attributes) {
+				if (known.getAttribute(name) !== value) {
+					known.setAttribute(name, value);
 				}
 			}
-			// What holds other parts is left alone: those are done by themselves.
-			if (!element.querySelector("[data-key]") && shown.innerHTML !== element.innerHTML && !shown.contains(document.activeElement)) {
-				shown.replaceChildren(...element.childNodes);
-				localTimes(shown);
-			} else if (shown.textContent !== element.textContent && !element.querySelector("*")) {
-				shown.textContent = element.textContent;
+			for (const { name } of [...known.attributes]) {
+				if (!node.hasAttribute(name) && name !== "title") { // that one is localTimes'
+					known.removeAttribute(name);
+				}
 			}
+			become(known, node);
 		}
-	}
-
-	function byKey(within) {
-		return new Map([...within.querySelectorAll("[data-key]")].map((element) => [element.dataset.key, element]));
-	}
-
-	// shape is what is there apart from the parts that are updated by themselves.
-	function shape(within) {
-		return within.querySelectorAll("table, tr, h2, p, dl").length;
+		while (at) {
+			const next = at.nextSibling;
+			at.remove();
+			at = next;
+		}
 	}
 
 	// chart returns what draws it, and draws it anew.
