@@ -347,10 +347,9 @@ func TestEventsThatWerePurged(t *testing.T) {
 	equal(t, "told up to", one[int](w, `SELECT sequence FROM publish_outbox_told`), 5)
 }
 
-// Postgres goes back to where it was a while ago, and with it what it knows of the stream.
-func TestEventsFromABackup(t *testing.T) {
-	t.Parallel()
-	w := setupForgetful(t)
+// restored are five events that are told, and of which all but the first are in the outbox again.
+func (w *world) restored() []uuid.UUID {
+	w.Helper()
 	ids := w.untoldEvents(5)
 	w.exec(`CREATE TABLE backup AS SELECT id, ids, platforms, outcomes, bodies FROM publish_outbox ORDER BY id OFFSET 1`)
 	_, _, stop := w.relay(asIs)
@@ -358,6 +357,14 @@ func TestEventsFromABackup(t *testing.T) {
 	stop()
 	w.forgotten()
 	w.exec(`INSERT INTO publish_outbox SELECT * FROM backup`)
+	return ids
+}
+
+// Postgres goes back to where it was a while ago, and with it what it knows of the stream.
+func TestEventsFromABackup(t *testing.T) {
+	t.Parallel()
+	w := setupForgetful(t)
+	ids := w.restored()
 	w.exec(`UPDATE publish_outbox_told SET sequence = 1, batch = '{}', rows = '{}'`)
 	// Where the stream ends now, one of those would belong that stand there already.
 	last := w.streamInfo(streams.StreamEvents).State.LastSeq
@@ -375,13 +382,7 @@ func TestEventsFromABackup(t *testing.T) {
 func TestEventsFromABackupBesideItsPlan(t *testing.T) {
 	t.Parallel()
 	w := setupForgetful(t)
-	ids := w.untoldEvents(5)
-	w.exec(`CREATE TABLE backup AS SELECT id, ids, platforms, outcomes, bodies FROM publish_outbox ORDER BY id OFFSET 1`)
-	_, _, stop := w.relay(asIs)
-	becomes(w, "untold", 0, w.untold)
-	stop()
-	w.forgotten()
-	w.exec(`INSERT INTO publish_outbox SELECT * FROM backup`)
+	ids := w.restored()
 	w.exec(`UPDATE publish_outbox_told SET sequence = 1, (rows, batch) = (SELECT ARRAY[id], ids FROM backup ORDER BY id LIMIT 1)`)
 	untold := uuid.New()
 	w.exec(`UPDATE publish_outbox
