@@ -115,8 +115,11 @@ func TestPostgresInABlackHole(t *testing.T) {
 	proxy.hole.Store(false)
 	w.endsWell(1000)
 	r.ready()
-	equal(t, "lines on its beginning", len(r.logs.with("fetching stopped")), 1)
-	equal(t, "lines on its end", len(r.logs.with("fetching again")), 1)
+	stopped, again := len(r.logs.with("fetching stopped")), len(r.logs.with("fetching again"))
+	equal(t, "lines on its end", again, stopped)
+	if stopped == 0 || stopped > 3 { // on a busy machine two seconds may be short for a batch, too
+		t.Errorf("%d lines on its beginning", stopped)
+	}
 }
 
 func TestNATSConnectionsThatAreReset(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 
 // soon is how long a test waits for what has to happen. It is shorter than the ack wait: what was lost on
 // its way and comes again by that is a failure.
-const soon = 25 * time.Second
+const soon = 28 * time.Second
 
 // world is one test's Postgres and NATS, seen past the consumers. Its replicas are started by start.
 type world struct {

@@ -18,7 +18,7 @@ import (
 )
 
 // soon is how long a test waits for what has to happen outside.
-const soon = 20 * time.Second
+const soon = time.Minute
 
 // world is one test's database, seen past the store.
 type world struct {

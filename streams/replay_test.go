@@ -234,6 +234,9 @@ func TestReplayInDoubt(t *testing.T) {
 			again := replayerOf(t, js, true)
 			eventually(t, "it is stored a second time", func() bool {
 				before, err := again.Store(t.Context(), letter.Sequence)
+				if err != nil && strings.Contains(err.Error(), "too long to be sure") {
+					return false // the window is short, and the machine busy: nothing was stored
+				}
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -24,7 +24,7 @@ const (
 	// asProgram is set where the test binary is to be the program itself: for real signals and statuses.
 	asProgram = "PUBLISH_RECONCILER_TEST_AS_PROGRAM"
 	// soon is how long a test waits for what takes moments on an idle machine.
-	soon = 30 * time.Second
+	soon = time.Minute
 )
 
 func TestMain(m *testing.M) {

@@ -100,7 +100,7 @@ func TestABodyThatBreaksOff(t *testing.T) {
 	if err := conn.SetDeadline(time.Now().Add(soon)); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprint(conn, "POST /publishing/webhooks/instagram HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n{")
+	fmt.Fprint(conn, "POST /publishing/webhooks/instagram HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{")
 	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
