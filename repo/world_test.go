@@ -18,7 +18,7 @@ import (
 )
 
 // soon is how long a test waits for what has to happen outside.
-const soon = time.Minute
+const soon = 50 * time.Second
 
 // world is one test's database, seen past the store.
 type world struct {

@@ -180,7 +180,7 @@ func TestReplay(t *testing.T) {
 // older than what is surely within it.
 func shrinkWindow(t *testing.T, js jetstream.JetStream) {
 	t.Helper()
-	const window = 100 * time.Millisecond
+	const window = 600 * time.Millisecond
 	var begun time.Time
 	for _, name := range []string{streams.StreamWebhooks, streams.StreamChecks} {
 		info := streamInfo(t, js, name)

@@ -174,7 +174,7 @@ func TestSimulateFindsWhatIsWrong(t *testing.T) {
 		"no change":               {"lost", `DELETE FROM ledger_events` + ledger, `the ledger tells the state changes [], must be [{marked_failed webhook_timeout}]`},
 		"one change of two":       {"late", `DELETE FROM ledger_events` + ledger + ` AND metadata->>'action' = 'marked_failed'`, `the ledger tells the state changes [{marked_success webhook_late}]`},
 		"changes the wrong way":   {"late", `UPDATE ledger_events SET timestamp = timestamp - interval '1 hour'` + ledger + ` AND metadata->>'action' = 'marked_success'`, `[{marked_success webhook_late} {marked_failed webhook_timeout}], must be [{marked_failed webhook_timeout} {marked_success webhook_late}]`},
-		"too early":               {"lost", `UPDATE ledger_events SET timestamp = timestamp - interval '1 second'` + ledger, `time is`},
+		"too early":               {"lost", `UPDATE ledger_events SET timestamp = timestamp - interval '1 minute'` + ledger, `time is`},
 		"by whom":                 {"confirmed", `UPDATE ledger_events SET metadata = metadata || '{"trigger":"sweep"}'` + ledger + ` AND event_type = 'publish_reconciled'`, `of state change 1 the trigger is "sweep"`},
 		"how bad":                 {"lost", `UPDATE ledger_events SET severity = 'info'` + ledger, `of state change 1 the severity is "info", must be "warn"`},
 		"a webhook told twice": {"duplicate", `INSERT INTO ledger_events (event_type, severity, entity_type, entity_id, metadata)
