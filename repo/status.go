@@ -61,8 +61,9 @@ SELECT platform, open, due, unclear,
 )
 
 // Backlogs counts the open logs of each platform that has some, in the order of their names. Timeout holds
-// for platforms that timeouts does not name. A hold counts until its end, also where nothing is held any more.
-func (s *Store) Backlogs(ctx context.Context, timeout time.Duration, timeouts map[string]time.Duration) ([]Backlog, error) {
+// for platforms that timeouts does not name. Without holds nothing is held, by a hold either that is left from when
+// logs were.
+func (s *Store) Backlogs(ctx context.Context, timeout time.Duration, timeouts map[string]time.Duration, holds bool) ([]Backlog, error) {
 	ctx, cancel := s.limit(ctx, "count the open logs")
 	defer cancel()
 	platforms := make([]string, 0, len(timeouts))
@@ -77,6 +78,11 @@ func (s *Store) Backlogs(ctx context.Context, timeout time.Duration, timeouts ma
 	backlogs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Backlog])
 	if err != nil {
 		return nil, translate(ctx, err)
+	}
+	if !holds {
+		for i := range backlogs {
+			backlogs[i].Held = 0
+		}
 	}
 	return backlogs, nil
 }

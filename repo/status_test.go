@@ -14,7 +14,7 @@ import (
 
 func (w *world) backlogs() []repo.Backlog {
 	w.Helper()
-	backlogs, err := w.store.Backlogs(w.Context(), reconciler.DefaultTimeout, map[string]time.Duration{"slow": 3 * time.Hour})
+	backlogs, err := w.store.Backlogs(w.Context(), reconciler.DefaultTimeout, map[string]time.Duration{"slow": 3 * time.Hour}, true)
 	if err != nil {
 		w.Fatal(err)
 	}

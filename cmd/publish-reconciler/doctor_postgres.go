@@ -138,7 +138,7 @@ func (d *postgresDoctor) lookAtBacklog(ctx context.Context) {
 	for platform, timeout := range policy.Timeouts {
 		twice[platform] = 2*timeout + grace
 	}
-	late, err := d.store.Backlogs(ctx, 2*policy.DefaultTimeout+grace, twice)
+	late, err := d.store.Backlogs(ctx, 2*policy.DefaultTimeout+grace, twice, policy.HoldMax > 0)
 	if err != nil {
 		d.wrong("open logs", "%s", err)
 		return
@@ -147,9 +147,6 @@ func (d *postgresDoctor) lookAtBacklog(ctx context.Context) {
 	var oldest *time.Time
 	var platforms, held []string
 	for _, b := range late {
-		if policy.HoldMax == 0 {
-			b.Held = 0
-		}
 		open += b.Open
 		skipped += b.Skipped
 		if b.Held > 0 {

@@ -120,15 +120,12 @@ func (o *operator) countRows(ctx context.Context, answer *statusAnswer) error {
 }
 
 func (o *operator) countOpen(ctx context.Context, answer *statusAnswer) error {
-	backlogs, err := o.store.Backlogs(ctx, o.cfg.policy.DefaultTimeout, o.cfg.policy.Timeouts)
+	backlogs, err := o.store.Backlogs(ctx, o.cfg.policy.DefaultTimeout, o.cfg.policy.Timeouts, o.cfg.policy.HoldMax > 0)
 	if err != nil {
 		return err
 	}
 	answer.Platforms = make([]platformStatus, len(backlogs))
 	for i, backlog := range backlogs {
-		if o.cfg.policy.HoldMax == 0 {
-			backlog.Held = 0 // by a hold that is left from when logs were held
-		}
 		answer.Platforms[i] = platformStatus{backlog, o.cfg.policy.Timeout(backlog.Platform).Minutes()}
 	}
 	return nil

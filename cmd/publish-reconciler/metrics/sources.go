@@ -20,7 +20,7 @@ const gatherTimeout = 5 * time.Second
 type Store interface {
 	// Now is the database's clock.
 	Now(ctx context.Context) (time.Time, error)
-	Backlogs(ctx context.Context, timeout time.Duration, timeouts map[string]time.Duration) ([]repo.Backlog, error)
+	Backlogs(ctx context.Context, timeout time.Duration, timeouts map[string]time.Duration, holds bool) ([]repo.Backlog, error)
 	Waiting(ctx context.Context) (repo.Waiting, error)
 	Pool() repo.PoolState
 }
@@ -81,7 +81,7 @@ var (
 func (m *Metrics) backlog(store Store) *gatherer {
 	descs := []*prometheus.Desc{openDesc, dueDesc, skippedDesc, heldDesc, oldestOpenDesc, timeoutDesc}
 	return &gatherer{descs: descs, counts: true, gather: func(ctx context.Context) ([]prometheus.Metric, error) {
-		backlogs, err := store.Backlogs(ctx, m.cfg.Policy.DefaultTimeout, m.cfg.Policy.Timeouts)
+		backlogs, err := store.Backlogs(ctx, m.cfg.Policy.DefaultTimeout, m.cfg.Policy.Timeouts, m.cfg.Policy.HoldMax > 0)
 		if err != nil {
 			return nil, err
 		}
@@ -130,9 +130,6 @@ func (m *Metrics) backlogs(backlogs []repo.Backlog, now time.Time) []prometheus.
 	byLabel := make(map[string]backlog)
 	for _, b := range backlogs {
 		label := m.platforms.label(b.Platform)
-		if m.cfg.Policy.HoldMax == 0 {
-			b.Held = 0 // by a hold that is left from when logs were held
-		}
 		sum := byLabel[label]
 		byLabel[label] = backlog{sum.open + b.Open, sum.due + b.Due, sum.skipped + b.Skipped, sum.held + b.Held, max(sum.oldest, age(now, b.OldestUpdate))}
 	}
