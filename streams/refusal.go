@@ -12,7 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// refusalLook is how long JetStream may take to answer before it is looked whether the server has refused the message.
+// refusalLook is how long JetStream may take to answer before it is looked, again and again, whether the server has
+// refused the message.
 const refusalLook = 100 * time.Millisecond
 
 // publish returns once JetStream has stored the message. A server that does not let the connection publish it, or hear
@@ -27,8 +28,16 @@ func publish(ctx context.Context, js jetstream.Publisher, msg *nats.Msg, opts ..
 	defer refuse(nil)
 	before := conn.Conn().LastError()
 	look := time.AfterFunc(refusalLook, func() {
-		if last := Refusal(conn.Conn(), msg.Subject); last != nil && !errors.Is(before, last) {
-			refuse(last)
+		again := time.NewTicker(refusalLook)
+		defer again.Stop()
+		for ctx.Err() == nil {
+			if last := Refusal(conn.Conn(), msg.Subject); last != nil && !errors.Is(before, last) {
+				refuse(last)
+			}
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+			}
 		}
 	})
 	defer look.Stop()
