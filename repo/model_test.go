@@ -72,8 +72,8 @@ type modelLog struct {
 
 // modelRow is what is compared.
 type modelRow struct {
-	Status, Reason                            string
-	Retries                                   int
+	Status, Reason                                     string
+	Retries                                            int
 	Reconciled, Received, Overridden, Skipped, Removed int
 }
 
