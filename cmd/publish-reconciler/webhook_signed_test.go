@@ -5,7 +5,6 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"hash"
 	"net/http"
@@ -334,35 +333,5 @@ func TestTikTokTakesAPostDown(t *testing.T) {
 	s.settled(w)
 	if events() != before+" publish_removed publish_removed" || w.status(log) != "success" {
 		t.Errorf("%q, the ledger tells %s", w.status(log), events())
-	}
-}
-
-// Past the duplicate window an edit is stored again, and adds nothing.
-func TestYouTubeEdit(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	s := w.serve(secretSetting, "--webhook-verify-tokens=youtube=meatyhamhock")
-	send := func(updated string) answer {
-		body := youtubeBody("dQw4w9WgXcQ", updated)
-		return s.ask("POST", "/publishing/webhooks/youtube?token=meatyhamhock", body, "X-Hub-Signature", "sha256="+mac(sha256.New, ytSecret, body))
-	}
-	if got := send("2015-03-06T21:40:57Z"); got.status != 200 || got.body["duplicate"] != false {
-		t.Errorf("%+v", got)
-	}
-	if got := send("2015-04-06T21:40:57Z"); got.status != 200 || got.body["duplicate"] != true {
-		t.Errorf("the edit: %+v", got)
-	}
-	msg, err := w.stream("PUBLISH_WEBHOOKS").GetMsg(t.Context(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var stored struct {
-		Raw struct{ Body string }
-	}
-	if err := json.Unmarshal(msg.Data, &stored); err != nil || stored.Raw.Body != youtubeBody("dQw4w9WgXcQ", "2015-03-06T21:40:57Z") {
-		t.Errorf("%v: stored is %s", err, msg.Data)
-	}
-	if got := msg.Header.Get("Nats-Msg-Id"); got != "youtube:published:dQw4w9WgXcQ:2015-03-06T21%3A40%3A57%2B00%3A00" {
-		t.Errorf("its id is %s", got)
 	}
 }
