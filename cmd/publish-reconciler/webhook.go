@@ -21,8 +21,11 @@ import (
 const (
 	// maxMessageID bounds a Nats-Msg-Id, which JetStream keeps in memory for the duplicate window.
 	maxMessageID = 1024
-	// storeTimeout is how long a webhook's sender waits for JetStream.
+	// storeTimeout is how long a webhook's sender waits for JetStream to take a message.
 	storeTimeout = 4 * time.Second
+	// batchTimeout limits a body of many messages, which JetStream takes one after the other. It is shorter than
+	// the answer may take.
+	batchTimeout = 20 * time.Second
 	// storeAtOnce is how many messages of one body are on their way to JetStream at the same time.
 	storeAtOnce = 32
 )
@@ -65,13 +68,15 @@ func (o *operator) storeWebhooks(ctx context.Context, msgs []*nats.Msg) (storedA
 	if err := o.connected(); err != nil {
 		return storedAnswer{}, translate(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	acks := make([]*jetstream.PubAck, len(msgs))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(storeAtOnce)
 	for i, msg := range msgs {
 		group.Go(func() (err error) {
+			ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+			defer cancel()
 			if acks[i], err = o.js.PublishMsg(ctx, msg); err != nil {
 				return fmt.Errorf("publish on %s: %w", msg.Subject, err)
 			}

@@ -56,7 +56,7 @@ func TestBatchThatIsNotStoredWhole(t *testing.T) {
 	})
 }
 
-// Meta sends up to 1,000 updates at once, and takes its time to be what an acknowledgement may take.
+// Meta sends up to 1,000 updates at once.
 func TestBatchOfAThousand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
