@@ -61,6 +61,7 @@ const (
 	wordPublished = "published"
 	wordRemoved   = "removed"  // the post was out, and is not any more; before it was confirmed that is unclear
 	fieldEventID  = "event_id" // the platform's own identity of what a webhook tells
+	fieldRaw      = "raw"      // an object with what the platform sent, for whoever reads the stream
 )
 
 var (

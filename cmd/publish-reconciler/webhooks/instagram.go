@@ -3,7 +3,6 @@ package webhooks
 import (
 	"encoding/json"
 	"fmt"
-	"time"
 )
 
 // instagramMedia is where the fields that are about a medium of the app's own user name it. Meta sends nothing when a
@@ -20,13 +19,12 @@ var instagramMedia = map[string]func(value object) string{
 type change struct {
 	fields  object
 	account string // whose it is
-	at      int64  // when Meta sent it
 	text    string
 }
 
 // readInstagram reads Meta's notifications, up to 1,000 updates of many accounts in one body. The identity is the medium
-// and the field, not the single comment: what the service hears is the same each time, and a post with thousands of
-// comments must not fill the stream.
+// and the field, not the single comment, and nothing of the comment is in the message: what the service hears is the same
+// each time, and a post with thousands of comments must not fill the stream, nor the table of parked webhooks.
 func readInstagram(kept raw) (Batch, error) {
 	changes, others, err := changesOf(kept.Body)
 	if err != nil {
@@ -43,15 +41,11 @@ func readInstagram(kept raw) (Batch, error) {
 			batch.Ignored++
 			continue
 		}
-		post, at := media(value), ""
-		if t, ok := moment(c.at); ok {
-			at = t.Format(time.RFC3339Nano)
-		}
+		post := media(value)
 		event, err := newEvent(Instagram, post, statusPublished, identity(Instagram, name, post), kept,
 			field{"event", name},
 			field{"media_product_type", value.object("media").text("media_product_type")},
 			field{"account_id", c.account},
-			field{"timestamp", at},
 		)
 		if err != nil {
 			return Batch{}, fmt.Errorf("media id of %s: %w", quote(name), err)
@@ -91,7 +85,7 @@ func changesOf(body string) (changes []change, others int, err error) {
 			if err != nil {
 				return nil, 0, fmt.Errorf("a change of entry %d is not an object: %w", i+1, err)
 			}
-			changes = append(changes, change{c, fields.text("id"), fields.number("time"), string(text)})
+			changes = append(changes, change{c, fields.text("id"), string(text)})
 		}
 	}
 	return changes, others, nil
