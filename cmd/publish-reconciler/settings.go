@@ -23,6 +23,7 @@ type settings struct {
 	natsSettings     `embed:""`
 	databaseSettings `embed:""`
 	httpSettings     `embed:""`
+	webhookSettings  `embed:""`
 	ruleSettings     `embed:""`
 	probeSettings    `embed:""`
 	holdSettings     `embed:""`
@@ -101,6 +102,8 @@ type config struct {
 	httpAddr        string
 	apiToken        string
 	console         consoleMode
+	webhookSecrets  platformKeys
+	webhookTokens   platformKeys
 	policy          reconciler.Policy
 	probe           consumer.ProbeConfig
 	sweepInterval   time.Duration
@@ -187,6 +190,7 @@ func (s settings) config() (config, error) {
 		events:          oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
 		log:             s.logSettings.read(&f),
 	}
+	c.webhookSecrets, c.webhookTokens = s.webhookSettings.read(&f)
 	s.natsAccess.check(&f)
 	s.httpSettings.check(&f)
 	return c, f.err()

@@ -58,6 +58,20 @@ func allSettings(t *testing.T) []setting {
 		},
 		{"api-token", "API_TOKEN", func(c config) any { return c.apiToken }, "", map[string]any{"hush": "hush", " hush\n": "hush"}, nil, ""}, //nolint:gocritic // white space is the case here
 		{
+			"webhook-secrets", "WEBHOOK_SECRETS", func(c config) any { return c.webhookSecrets },
+			platformKeys{},
+			map[string]any{" TikTok = 0123456789%3B%2cdef== ,ABCDEF+0123456789; instagram=" + strings.Repeat("x", 199) + ";": platformKeys{
+				"tiktok": {[]byte("0123456789;,def=="), []byte("ABCDEF+0123456789")}, "instagram": {[]byte(strings.Repeat("x", 199))},
+			}},
+			nil, "", // TestWebhookSettings
+		},
+		{
+			"webhook-verify-tokens", "WEBHOOK_VERIFY_TOKENS", func(c config) any { return c.webhookTokens },
+			platformKeys{},
+			map[string]any{"instagram=meatyham": platformKeys{"instagram": {[]byte("meatyham")}}},
+			nil, "",
+		},
+		{
 			"console", "CONSOLE", func(c config) any { return c.console }, consoleOn,
 			map[string]any{"readonly": consoleReadOnly, "off": consoleOff},
 			[]string{"true", "On", "read-only"},
