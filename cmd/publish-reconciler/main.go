@@ -140,7 +140,13 @@ func emptyIsDefault(parsed *kong.Context) {
 	}
 }
 
+// buildVersion is what the linker was told by -X main.buildVersion=…, as the image's build does.
+var buildVersion string
+
 func version() string {
+	if buildVersion != "" {
+		return buildVersion
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
