@@ -125,8 +125,8 @@ func TestComposeDefaultsAreAllowed(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", mode, err)
 		}
-		if want := map[string]int{"one": 1, "cluster": 3}[mode]; c.streamReplicas != want || len(strings.Split(c.natsURL, ",")) != want {
-			t.Errorf("%s: %d replicas of streams on %s", mode, c.streamReplicas, c.natsURL)
+		if want := map[string]int{"one": 1, "cluster": 3}[mode]; c.streamReplicas != want || len(strings.Split(c.nats.NATSURL, ",")) != want {
+			t.Errorf("%s: %d replicas of streams on %s", mode, c.streamReplicas, c.nats.NATSURL)
 		}
 	}
 }

@@ -264,7 +264,7 @@ func (o *operator) list(ctx context.Context, p params) (any, error) {
 
 func (o *operator) connected() error {
 	if !o.nc.IsConnected() {
-		return fmt.Errorf("not connected to %s", redactNATS(o.cfg.natsURL))
+		return o.state.notConnected(o.cfg.nats.NATSURL)
 	}
 	return nil
 }

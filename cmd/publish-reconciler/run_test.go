@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -169,15 +171,35 @@ func TestRunWaitsForNATS(t *testing.T) {
 	}
 }
 
+// While it waits it is alive and not ready, says for what, and stops at once.
 func TestRunIsStoppedWhileItWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.nats.Halt()
 	for what, args := range map[string][]string{"nats": nil, "postgres": {"--database-url=postgres://u:hush@127.0.0.1:1/x"}} {
-		p := begin(t, w.args(args...)...)
+		free := listen(t)
+		addr := free.Addr().String()
+		_ = free.Close()
+		p := begin(t, w.args(append(args, "--http-addr="+addr)...)...)
 		waits(p, what)
+		s := served{p, "http://" + addr}
+		if got := s.ask("GET", "/healthz", ""); got.status != http.StatusOK {
+			t.Errorf("%s is away: it is not alive: %+v", what, got)
+		}
+		got := s.ask("GET", "/readyz", "")
+		part, _ := got.body[what].(string)
+		if got.status != http.StatusServiceUnavailable || part == partOK || part == "" || got.body["consumers"] == partOK || (got.body["postgres"] == partOK) != (what == "nats") {
+			t.Errorf("%s is away: %+v", what, got)
+		}
+		if n := len(p.lines("waiting")); n != 1 {
+			t.Errorf("%s is away: it said %d times that it waits", what, n)
+		}
+		began := time.Now()
 		p.stop()
 		p.exits(exitOK, soon)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s is away: it stopped after %s", what, took)
+		}
 		if strings.Contains(p.stderr.String(), "hush") {
 			t.Errorf("the password is in the log:\n%s", p.stderr.String())
 		}
@@ -304,9 +326,10 @@ func plainNATS(t *testing.T, opts *server.Options) string {
 	return "nats://" + startNATS(t, opts).Addr().String()
 }
 
-func startNATS(t *testing.T, opts *server.Options) *server.Server {
+func startNATS(t testing.TB, opts *server.Options) *server.Server {
 	t.Helper()
-	opts.Host, opts.Port, opts.NoSigs, opts.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	opts.Host, opts.NoSigs, opts.NoLog = "127.0.0.1", true, true
+	opts.Port = cmp.Or(opts.Port, server.RANDOM_PORT)
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)

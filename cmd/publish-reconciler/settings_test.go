@@ -3,8 +3,6 @@ package main
 import (
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,22 +26,12 @@ const aDatabase = "postgres://someone@127.0.0.1:1/somewhere"
 
 func allSettings(t *testing.T) []setting {
 	t.Helper()
-	creds := filepath.Join(t.TempDir(), "nats.creds")
-	if err := os.WriteFile(creds, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return []setting{
+	return append(natsFileSettings(t), []setting{
 		{
-			"nats-url", "NATS_URL", func(c config) any { return c.natsURL }, "nats://127.0.0.1:4222",
+			"nats-url", "NATS_URL", func(c config) any { return c.nats.NATSURL }, "nats://127.0.0.1:4222",
 			map[string]any{"nats://a:1, tls://b:2": "nats://a:1, tls://b:2", "wss://u@c": "wss://u@c"},
 			[]string{"localhost:4222", "http://a:1", "nats://"},
 			"",
-		},
-		{
-			"nats-creds", "NATS_CREDS", func(c config) any { return c.natsCreds }, "",
-			map[string]any{creds: creds},
-			[]string{"/nowhere/nats.creds"},
-			"a file that can be read",
 		},
 		{
 			"database-url", "DATABASE_URL", func(c config) any { return c.databaseURL }, aDatabase,
@@ -182,7 +170,7 @@ func allSettings(t *testing.T) []setting {
 			[]string{"xml"},
 			"one of json, text",
 		},
-	}
+	}...)
 }
 
 func TestSettings(t *testing.T) {
