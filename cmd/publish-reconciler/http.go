@@ -40,6 +40,7 @@ func (o *operator) handler() http.Handler {
 	mux.HandleFunc("GET /readyz", o.serveReady)
 	mux.Handle("GET /metrics", o.metrics.Handler())
 	mux.Handle("POST /publishing/webhooks/{platform}", o.authorized(o.serveWebhook))
+	mux.Handle("GET /asyncapi.json", o.authorized(serveContract))
 	endpoints := make(map[string]endpoint)
 	for _, e := range o.endpoints() {
 		endpoints[e.name] = e
