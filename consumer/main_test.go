@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) {
 	// The tests wait much more than they work: more of them at once than there are processors.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	pgtestdb.Main(m)

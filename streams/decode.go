@@ -195,6 +195,12 @@ func decodeObject(body []byte) (map[string]any, error) {
 	return object, nil
 }
 
+// IsPlatform tells whether a name can be a platform's: one subject token of 1 to [MaxPlatformBytes] bytes.
+func IsPlatform(name string) bool {
+	_, err := parsePlatform(name)
+	return err == nil
+}
+
 func parsePlatform(token string) (string, error) {
 	// Before its length is looked at: the lower case of some letters is longer.
 	lower := strings.ToLower(token)

@@ -68,9 +68,13 @@ func ExampleCancelCheck() {
 		fmt.Println(err)
 		return
 	}
-	_, err = stream.GetLastMsgForSubject(ctx, streams.ScheduleCheckSubject(logID))
-	fmt.Println("gone:", errors.Is(err, jetstream.ErrMsgNotFound))
-	// Output: gone: true
+	// What took its place is no schedule, and is gone after a second.
+	scheduled := false
+	if msg, err := stream.GetLastMsgForSubject(ctx, streams.ScheduleCheckSubject(logID)); err == nil {
+		_, scheduled = streams.ScheduledAt(msg.Header)
+	}
+	fmt.Println("still scheduled:", scheduled)
+	// Output: still scheduled: false
 }
 
 // An ingestor hands in what a platform said, as it came. With an id of the platform's event it may do so twice; what

@@ -20,14 +20,16 @@ type Use struct {
 	Manage bool
 	// Events: it publishes outcome events.
 	Events bool
+	// Page: operators check logs, and read, replay and drop dead letters, on the page.
+	Page bool
 }
+
+// ServiceInboxPrefix is what the service hears answers on: [nats.CustomInboxPrefix]. It is its own, so that nobody who may
+// hear the answers to his own questions hears the service's, which hold webhooks.
+const ServiceInboxPrefix = "_INBOX_reconciler"
 
 // ServiceName is the service's for NATS: nats micro info publish-reconciler.
 const ServiceName = "publish-reconciler"
-
-// SubjectChecks are the subjects on which "check now" of the operators' page asks for a check. The rest of the service
-// publishes schedules of checks alone.
-const SubjectChecks = prefixCheck + "*"
 
 // needed are the subjects that the service publishes to and subscribes to. On those of $SRV the
 // micro package of nats.go answers.
@@ -51,12 +53,32 @@ func (u Use) needed() (publish, subscribe []string) {
 	if u.Events {
 		publish = append(publish, prefixEvent+">")
 	}
+	if u.Page {
+		publish = append(publish, prefixCheck+"*")
+		publish = append(publish, neededForLetters()...)
+	}
 	subscribe = []string{prefixAPI + "*"}
 	for _, verb := range []string{"PING", "STATS", "INFO"} {
 		subject := "$SRV." + verb
 		subscribe = append(subscribe, subject, subject+"."+ServiceName, subject+"."+ServiceName+".*")
 	}
-	return publish, append(subscribe, nats.InboxPrefix+">")
+	return publish, append(subscribe, ServiceInboxPrefix+".>")
+}
+
+// neededForLetters are the subjects that [Letters] and [Replayer] publish to, beyond those of the rest.
+func neededForLetters() []string {
+	const (
+		api    = jetstream.DefaultAPIPrefix
+		bucket = "KV_" + BucketReplays
+	)
+	return []string{
+		SubjectSweep,
+		api + "STREAM.MSG.GET." + StreamDead, api + "STREAM.MSG.DELETE." + StreamDead,
+		api + "CONSUMER.CREATE." + StreamDead + ".*." + prefixDead + "*",
+		api + "CONSUMER.INFO." + StreamDead + ".*", api + "CONSUMER.MSG.NEXT." + StreamDead + ".*", api + "CONSUMER.DELETE." + StreamDead + ".*",
+		api + "STREAM.INFO." + bucket, api + "STREAM.CREATE." + bucket, api + "STREAM.UPDATE." + bucket,
+		api + "DIRECT.GET." + bucket + ".>", "$KV." + BucketReplays + ".>",
+	}
 }
 
 // Permissions is what a user may do, as the server tells it. Its zero value allows everything.

@@ -24,13 +24,14 @@ const (
 // The platform is one subject token such as "instagram". The body is the platform's own JSON object with
 // an external_post_id; what could only become a dead letter is refused with a [*DecodeError] before it is
 // sent. With jetstream.WithMsgID a webhook that is handed in again within two minutes is stored once.
-// Without a deadline in ctx it waits five seconds for JetStream's answer.
+// Without a deadline in ctx it waits five seconds for JetStream's answer. Where the connection's user may not do it
+// errors.Is tells [nats.ErrPermissionViolation].
 func PublishWebhook(ctx context.Context, js jetstream.Publisher, platform string, body []byte, opts ...jetstream.PublishOpt) error {
 	msg, err := WebhookMessage(platform, body)
 	if err != nil {
 		return err
 	}
-	if _, err := js.PublishMsg(ctx, msg, opts...); err != nil {
+	if err := publish(ctx, js, msg, opts...); err != nil {
 		return fmt.Errorf("publish webhook of %s: %w", strings.TrimPrefix(msg.Subject, prefixWebhook), err)
 	}
 	return nil
@@ -50,10 +51,11 @@ func WebhookMessage(platform string, body []byte) (*nats.Msg, error) {
 
 // ScheduleCheck has the log checked at the given moment, by the NATS server's clock. It takes the place of
 // the check that is pending for the log, if any. A moment that has passed means now (within about 250 ms).
-// It returns once JetStream has stored the schedule; without a deadline in ctx it waits five seconds. Call it once
-// the log's row is committed: a check whose log does not appear within half a minute becomes a dead letter.
+// It returns once JetStream has stored the schedule; without a deadline in ctx it waits five seconds. Where the
+// connection's user may not do it errors.Is tells [nats.ErrPermissionViolation]. Call it once the log's row is
+// committed: a check whose log does not appear within half a minute becomes a dead letter.
 func ScheduleCheck(ctx context.Context, js jetstream.Publisher, check Check, at time.Time) error {
-	if _, err := js.PublishMsg(ctx, CheckSchedule(check, at)); err != nil {
+	if err := publish(ctx, js, CheckSchedule(check, at)); err != nil {
 		return fmt.Errorf("schedule check of log %s: %w", check.LogID, err)
 	}
 	return nil
@@ -139,16 +141,22 @@ func ScheduledAt(header nats.Header) (time.Time, bool) {
 }
 
 // CancelCheck takes the log's pending check back. It is no error when there is none. A check that has
-// fired already is not called back.
-func CancelCheck(ctx context.Context, js jetstream.StreamManager, logID uuid.UUID) error {
-	stream, err := js.Stream(ctx, StreamChecks)
-	if err != nil {
-		return fmt.Errorf("cancel check of log %s: %w", logID, err)
-	}
-	if err := stream.Purge(ctx, jetstream.WithPurgeSubject(ScheduleCheckSubject(logID))); err != nil {
+// fired already is not called back. It needs no right beyond that of [ScheduleCheck], and fails as that does.
+func CancelCheck(ctx context.Context, js jetstream.Publisher, logID uuid.UUID) error {
+	if err := publish(ctx, js, CheckCancellation(logID)); err != nil {
 		return fmt.Errorf("cancel check of log %s: %w", logID, err)
 	}
 	return nil
+}
+
+// CheckCancellation is the message that [CancelCheck] publishes, for producers that publish many at once. It takes the
+// place of the schedule, is none itself, and is gone after a second: to purge the stream of the schedule's subject would
+// need the right to purge it of all.
+func CheckCancellation(logID uuid.UUID) *nats.Msg {
+	msg := nats.NewMsg(ScheduleCheckSubject(logID))
+	msg.Header.Set(jetstream.MsgRollup, jetstream.MsgRollupSubject)
+	msg.Header.Set(jetstream.MsgTTLHeader, "1s") // the least that there is
+	return msg
 }
 
 func (c Check) body() []byte {

@@ -149,8 +149,9 @@ func TestCancelCheck(t *testing.T) {
 	t.Parallel()
 	js := setup(t)
 	one, other := streams.Check{LogID: uuid.New()}, streams.Check{LogID: uuid.New()}
-	for _, check := range []streams.Check{one, other} {
-		if err := streams.ScheduleCheck(t.Context(), js, check, time.Now().Add(time.Hour)); err != nil {
+	at := time.Now().Add(2 * time.Second)
+	for check, at := range map[*streams.Check]time.Time{&one: at, &other: at.Add(500 * time.Millisecond)} {
+		if err := streams.ScheduleCheck(t.Context(), js, *check, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -159,16 +160,32 @@ func TestCancelCheck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := count(t, js, streams.StreamChecks, streams.ScheduleCheckSubject(one.LogID)); n != 0 {
-		t.Error("the check is still pending")
+	if n := count(t, js, streams.StreamChecks, streams.ScheduleCheckSubject(one.LogID)); n != 1 {
+		t.Errorf("%d messages hold the place of the check", n)
 	}
-	if n := count(t, js, streams.StreamChecks, streams.ScheduleCheckSubject(other.LogID)); n != 1 {
-		t.Error("another log's check is gone")
+	eventually(t, "the other log's check", func() bool {
+		return count(t, js, streams.StreamChecks, streams.CheckSubject(other.LogID)) == 1
+	})
+	if n := count(t, js, streams.StreamChecks, "publish.*."+one.LogID.String()); n != 0 {
+		t.Error("the check came all the same")
 	}
+	if n := count(t, js, streams.StreamChecks, "publish.schedule.>"); n != 0 {
+		t.Errorf("%d messages are left", n)
+	}
+	// Another check of the log takes the place of the cancellation.
+	if err := streams.CancelCheck(t.Context(), js, one.LogID); err != nil {
+		t.Fatal(err)
+	}
+	if err := streams.ScheduleCheck(t.Context(), js, one, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "a check after the cancellation", func() bool {
+		return count(t, js, streams.StreamChecks, streams.CheckSubject(one.LogID)) == 1
+	})
 	if err := js.DeleteStream(t.Context(), streams.StreamChecks); err != nil {
 		t.Fatal(err)
 	}
-	if err := streams.CancelCheck(t.Context(), js, one.LogID); !errors.Is(err, jetstream.ErrStreamNotFound) {
+	if err := streams.CancelCheck(t.Context(), js, one.LogID); !errors.Is(err, jetstream.ErrNoStreamResponse) {
 		t.Errorf("without the stream: %v", err)
 	}
 }

@@ -333,7 +333,7 @@ func (r *Replayer) notStored(ctx context.Context, p *replay, err error) error {
 		}
 	}
 	// The server tells a publisher that may not publish on the connection alone, and does not answer the message.
-	if last := r.js.Conn().LastError(); errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), quote(p.msg.Subject)) {
+	if last := Refusal(r.js.Conn(), p.msg.Subject); last != nil {
 		return r.release(ctx, p, last)
 	}
 	return fmt.Errorf("replay letter %d on %s: %w: try again within %s, or it is in doubt whether it was put back",

@@ -49,16 +49,19 @@ func ask[T any](ctx context.Context, out output, a access, endpoint string, p pa
 }
 
 // request returns what the service answers. An error that lies in the request is a [usageError].
-func (a access) request(ctx context.Context, endpoint string, p params, wait time.Duration) ([]byte, error) {
-	nc, err := a.connect()
-	if err != nil {
-		return nil, err
-	}
-	defer nc.Close()
+func (a access) request(ctx context.Context, endpoint string, p params, wait time.Duration) (text []byte, err error) {
 	body, err := p.body()
 	if err != nil {
 		return nil, err
 	}
+	err = a.with(ctx, func(ctx context.Context, nc *nats.Conn) error {
+		text, err = a.requestOn(ctx, nc, endpoint, body, wait)
+		return err
+	})
+	return text, err
+}
+
+func (a access) requestOn(ctx context.Context, nc *nats.Conn, endpoint string, body []byte, wait time.Duration) ([]byte, error) {
 	msg := nats.NewMsg(streams.APISubject(endpoint))
 	msg.Data = body
 	msg.Header = authorization(httpSettings{APIToken: a.APIToken}.token())
@@ -78,26 +81,20 @@ func (a access) request(ctx context.Context, endpoint string, p params, wait tim
 	return answer.Data, refusedBy(answer)
 }
 
-// connect has one try: whoever types wants to know at once.
-func (s natsAccess) connect() (*nats.Conn, error) {
-	var f faults
-	s.check(&f)
-	if err := f.err(); err != nil {
-		return nil, err
-	}
-	options := []nats.Option{
-		nats.Name("publish-reconciler (command)"),
-		nats.NoReconnect(),
-		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}), // nats.go prints them otherwise
-	}
-	if s.NATSCreds != "" {
-		options = append(options, nats.UserCredentials(s.NATSCreds))
-	}
-	nc, err := nats.Connect(s.NATSURL, options...)
+// with connects and does something, until the server refuses a part of it: the answer to that would never come.
+func (s natsAccess) with(ctx context.Context, do func(context.Context, *nats.Conn) error) error {
+	ctx, refuse := context.WithCancelCause(ctx)
+	defer refuse(nil)
+	nc, err := s.connect(nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			refuse(err)
+		}
+	}))
 	if err != nil {
-		return nil, fmt.Errorf("no NATS server lets us in at %s (--nats-url, NATS_URL): %w", redactNATS(s.NATSURL), err)
+		return err
 	}
-	return nc, nil
+	defer nc.Close()
+	return orRefusal(ctx, do(ctx, nc))
 }
 
 // refusedBy is the service's error, if its answer is one.

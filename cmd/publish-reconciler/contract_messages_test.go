@@ -51,6 +51,9 @@ func TestContractOfRealMessages(t *testing.T) {
 	s.stop()
 	s.exits(exitOK, soon)
 
+	if err := streams.CancelCheck(t.Context(), js, uuid.New()); err != nil {
+		t.Fatal(err)
+	}
 	// What JetStream moves by itself, nobody publishes.
 	if err := streams.ScheduleCheck(t.Context(), js, streams.Check{LogID: uuid.New()}, time.Time{}); err != nil {
 		t.Fatal(err)

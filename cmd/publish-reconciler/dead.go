@@ -26,18 +26,15 @@ const (
 	maxLetters     = 500
 )
 
-// letters connects to the server and opens the dead letters there. The caller closes the connection.
-func (s natsAccess) letters(ctx context.Context) (*streams.Letters, *nats.Conn, error) {
-	nc, err := s.connect()
-	if err != nil {
-		return nil, nil, err
-	}
-	letters, err := openLetters(ctx, nc)
-	if err != nil {
-		nc.Close()
-		return nil, nil, err
-	}
-	return letters, nc, nil
+// letters connects to the server and does something with the dead letters there.
+func (s natsAccess) letters(ctx context.Context, do func(context.Context, *streams.Letters) error) error {
+	return s.with(ctx, func(ctx context.Context, nc *nats.Conn) error {
+		letters, err := openLetters(ctx, nc)
+		if err != nil {
+			return err
+		}
+		return do(ctx, letters)
+	})
 }
 
 func openLetters(ctx context.Context, nc *nats.Conn) (*streams.Letters, error) {
@@ -116,12 +113,12 @@ func (c *deadListCommand) run(ctx context.Context, out output) error {
 	if err != nil {
 		return usageError{err}
 	}
-	letters, nc, err := c.letters(ctx)
-	if err != nil {
+	var page []streams.Letter
+	var next uint64
+	err = c.letters(ctx, func(ctx context.Context, letters *streams.Letters) (err error) {
+		page, next, err = letters.List(ctx, filter, before, limit)
 		return err
-	}
-	defer nc.Close()
-	page, next, err := letters.List(ctx, filter, before, limit)
+	})
 	if err != nil {
 		return err
 	}
@@ -159,12 +156,11 @@ func (c *deadShowCommand) run(ctx context.Context, out output) error {
 	if err != nil {
 		return usageError{err}
 	}
-	letters, nc, err := c.letters(ctx)
-	if err != nil {
+	var letter streams.Letter
+	err = c.letters(ctx, func(ctx context.Context, letters *streams.Letters) (err error) {
+		letter, err = letters.Get(ctx, sequence)
 		return err
-	}
-	defer nc.Close()
-	letter, err := letters.Get(ctx, sequence)
+	})
 	switch {
 	case err != nil:
 		return err

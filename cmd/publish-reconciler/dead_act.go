@@ -37,11 +37,12 @@ func (c letterChoice) act(ctx context.Context, out output, d deed) error {
 	if err != nil {
 		return err
 	}
-	letters, nc, err := c.letters(ctx)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
+	return c.letters(ctx, func(ctx context.Context, letters *streams.Letters) error {
+		return c.actOn(ctx, out, d, letters, sequences, filter)
+	})
+}
+
+func (c letterChoice) actOn(ctx context.Context, out output, d deed, letters *streams.Letters, sequences []uint64, filter streams.LetterFilter) error {
 	do, err := d.prepare(ctx, letters)
 	if err != nil {
 		return err

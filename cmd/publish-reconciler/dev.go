@@ -21,7 +21,7 @@ type devCommand struct {
 
 func (c *devCommand) run(ctx context.Context, out output) (err error) {
 	own := c.DatabaseURL != "" || c.NATSURL != natsURLDefault
-	c.DatabaseURL, c.NATSURL = "postgres:///", natsURLDefault // replaced below
+	c.DatabaseURL, c.natsAccess = "postgres:///", natsAccess{NATSURL: natsURLDefault} // replaced below
 	cfg, err := c.config()
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (c *devCommand) run(ctx context.Context, out output) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, servers.stop()) }()
-	cfg.natsURL, cfg.databaseURL = servers.natsURL(), servers.databaseURL()
+	cfg.nats.NATSURL, cfg.databaseURL = servers.natsURL(), servers.databaseURL()
 
 	working, cancel := servers.while(ctx)
 	defer cancel()
@@ -97,5 +97,5 @@ Type in another terminal:
   psql '%[2]s' -c "SELECT status, external_url, extra_metadata->>'reconciliation_reason' AS reason FROM publish_logs WHERE external_post_id = 'ig_123'"
 
 Ctrl-C ends it.
-`, cfg.natsURL, cfg.databaseURL, httpURL, data, nats)
+`, cfg.nats.NATSURL, cfg.databaseURL, httpURL, data, nats)
 }

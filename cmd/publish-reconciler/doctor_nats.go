@@ -80,7 +80,7 @@ func connectWithin(ctx context.Context, access natsAccess) (*nats.Conn, error) {
 	}
 	connected := make(chan result, 1)
 	go func() {
-		nc, err := access.connect()
+		nc, err := access.connect(nats.CustomInboxPrefix(streams.ServiceInboxPrefix))
 		connected <- result{nc, err}
 	}()
 	select {
@@ -107,6 +107,8 @@ func (d *natsDoctor) lookAtServer(ctx context.Context) (goOn bool) {
 		d.wrong("nats", "%s", err) // it says what to do
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		d.wrong("nats", "%s: enable it for the account", err)
+	case errors.Is(d.nc.LastError(), nats.ErrPermissionViolation):
+		d.wrong("nats", "%s: let doctor be the user that the service is, and grant him that", d.nc.LastError())
 	default:
 		d.wrong("nats", "%s: see that JetStream has a leader, and that the user may ask on $JS.API.>", err)
 	}
@@ -122,12 +124,14 @@ func (d *natsDoctor) lookAtPermissions(ctx context.Context) {
 		d.warn(check, "%s: let the user ask that, and doctor can tell what else he may not do", err)
 		return
 	}
-	if missing := d.may.Missing(streams.Use{Manage: d.cfg.manageStreams, Events: d.cfg.events}); len(missing) > 0 {
+	use := streams.Use{Manage: d.cfg.manageStreams, Events: d.cfg.events}
+	if missing := d.may.Missing(use); len(missing) > 0 {
 		d.wrong(check, "the user may not %s: grant it to him", strings.Join(missing, ", "))
 		return
 	}
-	if !d.may.Publish.Allows(streams.SubjectChecks) {
-		d.warn(check, "the user may do what the service needs, but not publish to %s: grant it to him if operators are to check logs on the page", streams.SubjectChecks)
+	use.Page = d.cfg.console == consoleOn
+	if missing := d.may.Missing(use); len(missing) > 0 {
+		d.warn(check, "the user may do what the service needs, but not %s: grant it to him if operators are to check logs and see to dead letters on the page", strings.Join(missing, ", "))
 		return
 	}
 	d.ok(check, "the user may do on all subjects what the service does")

@@ -157,7 +157,7 @@ func TestDoctorOfPermissions(t *testing.T) {
 	w := newWorld(t)
 	permissions := &server.Permissions{
 		Publish:   &server.SubjectPermission{Allow: []string{"$JS.API.>", "$JS.ACK.>", "$SYS.REQ.USER.INFO", "$SRV.>", "publish.>"}, Deny: []string{"publish.dead.check", "$JS.API.STREAM.CREATE.>"}},
-		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>", "$SRV.>"}},
+		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX_reconciler.>", "$SRV.>"}},
 	}
 	opts := &server.Options{JetStream: true, StoreDir: t.TempDir(), Users: []*server.User{{Username: "ana", Password: "hush", Permissions: permissions}}}
 	url := strings.Replace("nats://"+startNATS(t, opts).Addr().String(), "nats://", "nats://ana:hush@", 1)
@@ -191,7 +191,7 @@ func TestDoctorOfTheLeastPermissions(t *testing.T) {
 	for consumer, filter := range map[string]string{"PUBLISH_WEBHOOKS.webhooks": "publish.webhook.*", "PUBLISH_CHECKS.checks": "publish.check.*", "PUBLISH_CHECKS.sweeper": "publish.sweep"} {
 		publish = append(publish, "$JS.API.CONSUMER.INFO."+consumer, "$JS.API.CONSUMER.MSG.NEXT."+consumer, "$JS.ACK."+consumer+".>", "$JS.API.CONSUMER.CREATE."+consumer+"."+filter)
 	}
-	subscribe := []string{"publish.api.*", "_INBOX.>"}
+	subscribe := []string{"publish.api.*", streams.ServiceInboxPrefix + ".>"}
 	for _, verb := range []string{"PING", "STATS", "INFO"} {
 		subscribe = append(subscribe, "$SRV."+verb, "$SRV."+verb+".publish-reconciler", "$SRV."+verb+".publish-reconciler.*")
 	}
@@ -222,7 +222,7 @@ func TestDoctorOfTheLeastPermissions(t *testing.T) {
 		t.Errorf("it was refused: %v", refused)
 	}
 	e := readFindings(begin(t, "doctor", "--json", "--database-url="+w.database, "--nats-url=nats://service:hush@"+address), exitOK)
-	e.tells("nats permissions", levelWarning, `the user may do what the service needs, but not publish to publish\.check\.\*: grant it to him if operators are to check logs on the page`)
+	e.tells("nats permissions", levelWarning, `the user may do what the service needs, but not publish to publish\.check\.\*, publish to publish\.sweep, .*: grant it to him if operators are to check logs and see to dead letters on the page`)
 	e.tells("nats storage", levelWarning, `the account's limits can't be told: let the user ask on \$JS\.API\.INFO \(.*\)`)
 	e.tells("service", levelWarning, `its replicas can't be asked: let the user publish to \$SRV\.PING\.publish-reconciler`)
 	e.tells("streams", levelOK, `.*`)

@@ -39,8 +39,11 @@ func TestMain(m *testing.M) {
 			_ = os.Unsetenv(name)
 		}
 	}
+	for _, role := range roles {
+		_ = os.Setenv(role.variable(), role.password())
+	}
 	// The tests wait much more than they work: more of them at once than there are processors.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	pgtestdb.Main(m)

@@ -13,42 +13,29 @@ import (
 )
 
 // connectNATS returns a connection that comes about in its own time, now or later, and comes back for
-// ever. Its state is logged when it changes.
-func connectNATS(c config, logger *slog.Logger) (*nats.Conn, error) {
-	refused := false // nats.go calls its handlers one at a time
-	options := []nats.Option{
+// ever. Its state is logged when it changes. More options may be given.
+func connectNATS(access natsAccess, logger *slog.Logger, more ...nats.Option) (*nats.Conn, *natsState, error) {
+	options, err := access.options()
+	if err != nil {
+		return nil, nil, err
+	}
+	options = append(options,
 		nats.Name("publish-reconciler"),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(), // for ever means also while the server knows us not
-		nats.ReconnectWait(500 * time.Millisecond),
+		nats.ReconnectWait(500*time.Millisecond),
 		// A peer that vanished without a word is noticed after two of these, not after four minutes.
-		nats.PingInterval(10 * time.Second),
+		nats.PingInterval(10*time.Second),
 		nats.MaxPingsOutstanding(2),
-		nats.ConnectHandler(func(nc *nats.Conn) { logger.Info("connected to nats", "url", redactNATS(nc.ConnectedUrl())) }),
-		nats.ReconnectHandler(func(nc *nats.Conn) { logger.Info("connected to nats again", "url", redactNATS(nc.ConnectedUrl())) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
-			level := slog.LevelDebug // that it waits is said elsewhere
-			if errors.Is(err, nats.ErrAuthorization) && !refused {
-				refused, level = true, slog.LevelWarn
-			}
-			logger.Log(context.Background(), level, "no connection to nats", "err", err)
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				logger.Warn("connection to nats lost", "err", err)
-			}
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { logger.Warn("nats", "err", err) }),
-	}
-	if c.natsCreds != "" {
-		options = append(options, nats.UserCredentials(c.natsCreds))
-	}
-	nc, err := nats.Connect(c.natsURL, options...)
+	)
+	state := newNATSState(access, logger)
+	options = append(append(options, state.options()...), more...)
+	nc, err := nats.Connect(access.NATSURL, options...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to nats at %s: %w", redactNATS(c.natsURL), err)
+		return nil, nil, fmt.Errorf("connect to nats at %s with %s: %w", redactNATS(access.NATSURL), access.means(), err)
 	}
-	return nc, nil
+	return nc, state, nil
 }
 
 // redactNATS leaves passwords and tokens out.

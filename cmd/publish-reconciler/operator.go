@@ -39,6 +39,7 @@ type operator struct {
 	// stop ends what takes long.
 	stop   <-chan struct{}
 	hourly hourly
+	forged forgeries
 }
 
 // rules is what an operator can have done. The errors are reconciler's.
@@ -263,7 +264,7 @@ func (o *operator) list(ctx context.Context, p params) (any, error) {
 
 func (o *operator) connected() error {
 	if !o.nc.IsConnected() {
-		return fmt.Errorf("not connected to %s", redactNATS(o.cfg.natsURL))
+		return o.state.notConnected(o.cfg.nats.NATSURL)
 	}
 	return nil
 }

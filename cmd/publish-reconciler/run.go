@@ -28,7 +28,7 @@ func (c *runCommand) run(ctx context.Context, out output) error {
 		return err
 	}
 	return service.serve(ctx, func() {
-		logger.InfoContext(ctx, "ready", "http", service.listener.Addr().String(), "nats", redactNATS(cfg.natsURL), "version", version())
+		logger.InfoContext(ctx, "ready", "http", service.listener.Addr().String(), "nats", redactNATS(cfg.nats.NATSURL), "version", version())
 	})
 }
 

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -24,7 +26,7 @@ func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	newer := newWorld(t)
-	newer.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`)
+	migrateBeyond(t, newer.database, 999)
 	taken := listen(t)
 	withUser := func(user, database string) string {
 		u, err := url.Parse(pgtestdb.Shared(t).URL(database))
@@ -74,19 +76,50 @@ func TestIsRefusedLogin(t *testing.T) {
 func TestMigrate(t *testing.T) {
 	t.Parallel()
 	database := pgtestdb.New(t, nil)
-	for _, want := range []string{"schema migrated from version 0 to 7\n", "schema is up to date at version 7\n"} {
+	for _, want := range []string{"schema migrated from version 0 to 8\n", "schema is up to date at version 8\n"} {
 		p := begin(t, "migrate", "--database-url", database)
 		p.exits(exitOK, soon)
 		if p.stdout.String() != want {
 			t.Errorf("it says %q, want %q", p.stdout.String(), want)
 		}
 	}
-	if _, err := connect(t, database).Exec(t.Context(), `INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`); err != nil {
-		t.Fatal(err)
-	}
+	migrateBeyond(t, database, 8)
 	p := begin(t, "migrate", "--database-url", database)
+	p.exits(exitOK, soon)
+	if want := "schema is up to date at version 999\n"; p.stdout.String() != want {
+		t.Errorf("it says %q, want %q", p.stdout.String(), want)
+	}
+	migrateBeyond(t, database, 999)
+	p = begin(t, "migrate", "--database-url", database)
 	p.exits(exitFailure, soon)
-	p.says("the database schema is version 999, newer than this program's 7")
+	p.says("the database schema is version 999, newer than this program's 8, which does not work with it any more")
+}
+
+// migrateBeyond leaves the schema as a later release does, with which programs of the oldest version still work.
+func migrateBeyond(t *testing.T, database string, oldest int) {
+	t.Helper()
+	db := connect(t, database)
+	for sql, args := range map[string][]any{
+		`INSERT INTO publish_reconciler_migrations (version_id, is_applied)
+			SELECT 999, true WHERE NOT EXISTS (SELECT FROM publish_reconciler_migrations WHERE version_id = 999)`: nil,
+		`UPDATE publish_reconciler_schema SET oldest_program = $1`: {oldest},
+	} {
+		if _, err := db.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// While replicas are replaced one by one, one of the release before may have to start again; and so it may after a
+// rollback.
+func TestRunWorksWithANewerSchema(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	migrateBeyond(t, w.database, 8)
+	w.serve()
+	log := w.publish("ig_123", "processing", `{}`, 0)
+	w.send("publish.webhook.instagram", ig123)
+	eventually(t, "the log is closed", func() bool { return w.status(log) == "success" })
 }
 
 func TestRunWaitsForPostgres(t *testing.T) {
@@ -138,15 +171,35 @@ func TestRunWaitsForNATS(t *testing.T) {
 	}
 }
 
+// While it waits it is alive and not ready, says for what, and stops at once.
 func TestRunIsStoppedWhileItWaits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.nats.Halt()
 	for what, args := range map[string][]string{"nats": nil, "postgres": {"--database-url=postgres://u:hush@127.0.0.1:1/x"}} {
-		p := begin(t, w.args(args...)...)
+		free := listen(t)
+		addr := free.Addr().String()
+		_ = free.Close()
+		p := begin(t, w.args(append(args, "--http-addr="+addr)...)...)
 		waits(p, what)
+		s := served{p, "http://" + addr}
+		if got := s.ask("GET", "/healthz", ""); got.status != http.StatusOK {
+			t.Errorf("%s is away: it is not alive: %+v", what, got)
+		}
+		got := s.ask("GET", "/readyz", "")
+		part, _ := got.body[what].(string)
+		if got.status != http.StatusServiceUnavailable || part == partOK || part == "" || got.body["consumers"] == partOK || (got.body["postgres"] == partOK) != (what == "nats") {
+			t.Errorf("%s is away: %+v", what, got)
+		}
+		if n := len(p.lines("waiting")); n != 1 {
+			t.Errorf("%s is away: it said %d times that it waits", what, n)
+		}
+		began := time.Now()
 		p.stop()
 		p.exits(exitOK, soon)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("%s is away: it stopped after %s", what, took)
+		}
 		if strings.Contains(p.stderr.String(), "hush") {
 			t.Errorf("the password is in the log:\n%s", p.stderr.String())
 		}
@@ -273,9 +326,10 @@ func plainNATS(t *testing.T, opts *server.Options) string {
 	return "nats://" + startNATS(t, opts).Addr().String()
 }
 
-func startNATS(t *testing.T, opts *server.Options) *server.Server {
+func startNATS(t testing.TB, opts *server.Options) *server.Server {
 	t.Helper()
-	opts.Host, opts.Port, opts.NoSigs, opts.NoLog = "127.0.0.1", server.RANDOM_PORT, true, true
+	opts.Host, opts.NoSigs, opts.NoLog = "127.0.0.1", true, true
+	opts.Port = cmp.Or(opts.Port, server.RANDOM_PORT)
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)

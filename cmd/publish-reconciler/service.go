@@ -1,14 +1,15 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ type service struct {
 	cfg        config
 	logger     *slog.Logger
 	nc         *nats.Conn
+	state      *natsState
 	js         jetstream.JetStream
 	store      *repo.Store
 	metrics    *metrics.Metrics
@@ -64,7 +66,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 	if err != nil {
 		return nil, fmt.Errorf("serve http: %w", err)
 	}
-	s.nc, err = connectNATS(cfg, logger)
+	s.nc, s.state, err = connectNATS(cfg.nats, logger, nats.CustomInboxPrefix(streams.ServiceInboxPrefix))
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +75,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		return nil, err
 	}
 	s.scheduler = consumer.NewScheduler(s.js)
-	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Version: version(), Now: s.scheduler.Now, Logger: logger})
+	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Signing: slices.Collect(maps.Keys(cfg.webhookSecrets)), Version: version(), Now: s.scheduler.Now, Logger: logger})
 	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events, Tracer: s.tracing.Postgres(s.metrics.Tracer())})
 	if err != nil {
 		return nil, err
@@ -121,6 +123,7 @@ func (s *service) serve(ctx context.Context, ready func()) error {
 		s.gather(ctx)
 		return nil
 	})
+	group.Go(func() error { return s.state.watch(ctx, s.nc) })
 	group.Go(func() error {
 		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve http: %w", err)
@@ -177,7 +180,7 @@ func (s *service) consume(ctx context.Context, operator *operator, ready func())
 		err = await(ctx, s.logger, "nats", func(ctx context.Context) error {
 			err := s.prepareStreams(ctx)
 			if err != nil && !s.nc.IsConnected() {
-				return fmt.Errorf("not connected to %s: %w", redactNATS(s.cfg.natsURL), cmp.Or(s.nc.LastError(), nats.ErrDisconnected))
+				return s.state.notConnected(s.cfg.nats.NATSURL)
 			}
 			return final(err, err != nil && !isPassing(err))
 		})
@@ -243,14 +246,17 @@ func (s *service) announce(ctx context.Context, ready func()) {
 
 // prepareStreams creates, updates or verifies the streams and consumers.
 func (s *service) prepareStreams(ctx context.Context) error {
+	ctx, giveBack := s.state.untilRefused(ctx)
+	defer giveBack()
 	cfg := streams.Config{Replicas: s.cfg.streamReplicas}
 	if s.cfg.manageStreams {
-		return streams.Ensure(ctx, s.js, cfg)
+		return orRefusal(ctx, streams.Ensure(ctx, s.js, cfg))
 	}
-	if err := streams.Verify(ctx, s.js, cfg); err != nil {
-		return fmt.Errorf("streams are not as they must be, and --manage-streams (MANAGE_STREAMS) is false:\n%w", err)
+	err := orRefusal(ctx, streams.Verify(ctx, s.js, cfg))
+	if err == nil || isPassing(err) {
+		return err
 	}
-	return nil
+	return fmt.Errorf("streams are not as they must be, and --manage-streams (MANAGE_STREAMS) is false:\n%w", err)
 }
 
 func (s *service) close() {
@@ -288,5 +294,6 @@ func isPassing(err error) bool {
 		return true
 	}
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, nats.ErrPermissionViolation) || // until the right is granted
 		errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting)
 }

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
-	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,18 +20,13 @@ type settings struct {
 	natsSettings     `embed:""`
 	databaseSettings `embed:""`
 	httpSettings     `embed:""`
+	webhookSettings  `embed:""`
 	ruleSettings     `embed:""`
 	probeSettings    `embed:""`
 	holdSettings     `embed:""`
 	eventSettings    `embed:""`
 	ledgerSettings   `embed:""`
 	logSettings      `embed:""`
-}
-
-// natsAccess is what the service and the commands that ask it have in common.
-type natsAccess struct {
-	NATSURL   string `name:"nats-url" env:"NATS_URL" default:"${nats_url}" help:"NATS servers, separated by commas."`
-	NATSCreds string `name:"nats-creds" env:"NATS_CREDS" help:"Credentials file for NATS."`
 }
 
 type natsSettings struct {
@@ -93,14 +85,15 @@ const (
 
 // config is what the settings say.
 type config struct {
-	natsURL         string
-	natsCreds       string
+	nats            natsAccess
 	streamReplicas  int
 	manageStreams   bool
 	databaseURL     string
 	httpAddr        string
 	apiToken        string
 	console         consoleMode
+	webhookSecrets  platformKeys
+	webhookTokens   platformKeys
 	policy          reconciler.Policy
 	probe           consumer.ProbeConfig
 	sweepInterval   time.Duration
@@ -161,8 +154,7 @@ func (f *faults) err() error {
 func (s settings) config() (config, error) {
 	var f faults
 	c := config{
-		natsURL:        s.NATSURL,
-		natsCreds:      s.NATSCreds,
+		nats:           s.natsAccess,
 		streamReplicas: oneOf(&f, "stream-replicas", "STREAM_REPLICAS", s.StreamReplicas, map[string]int{"1": 1, "3": 3}),
 		manageStreams:  f.boolean("manage-streams", "MANAGE_STREAMS", s.ManageStreams),
 		databaseURL:    s.databaseSettings.read(&f),
@@ -187,25 +179,10 @@ func (s settings) config() (config, error) {
 		events:          oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
 		log:             s.logSettings.read(&f),
 	}
+	c.webhookSecrets, c.webhookTokens = s.webhookSettings.read(&f)
 	s.natsAccess.check(&f)
 	s.httpSettings.check(&f)
 	return c, f.err()
-}
-
-func (s natsAccess) check(f *faults) {
-	for server := range strings.SplitSeq(s.NATSURL, ",") {
-		if u, err := url.Parse(strings.TrimSpace(server)); err != nil || u.Host == "" || passwordBeyondHost(server) || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-			f.add("nats-url", "NATS_URL", redactNATS(s.NATSURL), "URLs such as nats://host:4222, separated by commas")
-			break
-		}
-	}
-	if s.NATSCreds != "" {
-		if file, err := os.Open(s.NATSCreds); err != nil {
-			f.add("nats-creds", "NATS_CREDS", s.NATSCreds, "a file that can be read")
-		} else {
-			_ = file.Close()
-		}
-	}
 }
 
 // token is without the line's end that a file or a secret store may have left on it.

@@ -3,8 +3,6 @@ package main
 import (
 	"log/slog"
 	"net"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -28,22 +26,12 @@ const aDatabase = "postgres://someone@127.0.0.1:1/somewhere"
 
 func allSettings(t *testing.T) []setting {
 	t.Helper()
-	creds := filepath.Join(t.TempDir(), "nats.creds")
-	if err := os.WriteFile(creds, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return []setting{
+	return append(natsFileSettings(t), []setting{
 		{
-			"nats-url", "NATS_URL", func(c config) any { return c.natsURL }, "nats://127.0.0.1:4222",
+			"nats-url", "NATS_URL", func(c config) any { return c.nats.NATSURL }, "nats://127.0.0.1:4222",
 			map[string]any{"nats://a:1, tls://b:2": "nats://a:1, tls://b:2", "wss://u@c": "wss://u@c"},
 			[]string{"localhost:4222", "http://a:1", "nats://"},
 			"",
-		},
-		{
-			"nats-creds", "NATS_CREDS", func(c config) any { return c.natsCreds }, "",
-			map[string]any{creds: creds},
-			[]string{"/nowhere/nats.creds"},
-			"a file that can be read",
 		},
 		{
 			"database-url", "DATABASE_URL", func(c config) any { return c.databaseURL }, aDatabase,
@@ -57,6 +45,20 @@ func allSettings(t *testing.T) []setting {
 			"an address such as 127.0.0.1:8080",
 		},
 		{"api-token", "API_TOKEN", func(c config) any { return c.apiToken }, "", map[string]any{"hush": "hush", " hush\n": "hush"}, nil, ""}, //nolint:gocritic // white space is the case here
+		{
+			"webhook-secrets", "WEBHOOK_SECRETS", func(c config) any { return c.webhookSecrets },
+			platformKeys{},
+			map[string]any{" TikTok = 0123456789%3B%2cdef== ,ABCDEF+0123456789; instagram=" + strings.Repeat("x", 199) + ";": platformKeys{
+				"tiktok": {[]byte("0123456789;,def=="), []byte("ABCDEF+0123456789")}, "instagram": {[]byte(strings.Repeat("x", 199))},
+			}},
+			nil, "", // TestWebhookSettings
+		},
+		{
+			"webhook-verify-tokens", "WEBHOOK_VERIFY_TOKENS", func(c config) any { return c.webhookTokens },
+			platformKeys{},
+			map[string]any{"instagram=meatyham": platformKeys{"instagram": {[]byte("meatyham")}}},
+			nil, "",
+		},
 		{
 			"console", "CONSOLE", func(c config) any { return c.console }, consoleOn,
 			map[string]any{"readonly": consoleReadOnly, "off": consoleOff},
@@ -168,7 +170,7 @@ func allSettings(t *testing.T) []setting {
 			[]string{"xml"},
 			"one of json, text",
 		},
-	}
+	}...)
 }
 
 func TestSettings(t *testing.T) {
@@ -323,7 +325,7 @@ func TestUsage(t *testing.T) {
 		"no database":      {[]string{"migrate"}, exitUsage, "", "--database-url (DATABASE_URL) is not set"},
 		"help":             {[]string{"--help"}, exitOK, "Usage: publish-reconciler <command>", ""},
 		"help of run":      {[]string{"run", "--help"}, exitOK, "$PLATFORM_TIMEOUTS", ""},
-		"version":          {[]string{"--version"}, exitOK, version() + "\n", ""},
+		"version":          {[]string{"--version"}, exitOK, longVersion() + "\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -89,7 +89,7 @@ func (c *simulateCommand) run(ctx context.Context, out output) (err error) {
 // ownConfig is that of the service which a simulation brings along: the default rules.
 func ownConfig(access natsAccess, databaseURL string, events bool) config {
 	return config{
-		natsURL: access.NATSURL, streamReplicas: 1, manageStreams: true,
+		nats: access, streamReplicas: 1, manageStreams: true,
 		databaseURL: databaseURL, httpAddr: "127.0.0.1:0", events: events,
 		policy:        reconciler.Policy{DefaultTimeout: reconciler.DefaultTimeout},
 		sweepInterval: time.Minute,
@@ -203,7 +203,7 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 
 // openJetStream is connected, and comes back for ever when that is lost.
 func openJetStream(ctx context.Context, access natsAccess, logger *slog.Logger) (*nats.Conn, jetstream.JetStream, error) {
-	nc, err := connectNATS(config{natsURL: access.NATSURL, natsCreds: access.NATSCreds}, logger)
+	nc, state, err := connectNATS(access, logger)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -212,13 +212,16 @@ func openJetStream(ctx context.Context, access natsAccess, logger *slog.Logger) 
 	}
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(publishTimeout))
 	if err == nil {
-		_, err = js.Stream(ctx, streams.StreamChecks)
+		looking, cancel := state.untilRefused(ctx)
+		_, err = js.Stream(looking, streams.StreamChecks)
+		err = orRefusal(looking, err)
+		cancel()
 	}
 	switch {
 	case err == nil:
 		return nc, js, nil
 	case !nc.IsConnected():
-		err = fmt.Errorf("no NATS server lets us in at %s (--nats-url, NATS_URL): %w", redactNATS(access.NATSURL), errors.Join(nc.LastError(), err))
+		err = access.notLetIn(errors.Join(nc.LastError(), err))
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		err = fmt.Errorf("there is no stream %s at %s: is the service running (publish-reconciler run)?", streams.StreamChecks, redactNATS(access.NATSURL))
 	}

@@ -5,6 +5,7 @@ package contract
 import (
 	"bytes"
 	_ "embed"
+	"encoding/json"
 )
 
 //go:embed asyncapi.json
@@ -15,5 +16,9 @@ var unstamped = []byte(`"version": "0.0.0"`)
 
 // Document is the AsyncAPI document of the service of this version, as indented JSON.
 func Document(version string) []byte {
-	return bytes.Replace(document, unstamped, []byte(`"version": "`+version+`"`), 1)
+	text, err := json.Marshal(version)
+	if err != nil {
+		panic(err) // a string is always JSON
+	}
+	return bytes.Replace(document, unstamped, append([]byte(`"version": `), text...), 1)
 }
