@@ -43,7 +43,7 @@ type Webhook struct {
 type Check struct {
 	LogID uuid.UUID
 	// Timeout takes the place of the platform's timeout for this check. Nil: the platform's. Zero: no
-	// patience at all.
+	// patience at all. One below zero, or above [MaxTimeoutMinutes], makes the check a dead letter.
 	Timeout *time.Duration
 }
 

@@ -39,6 +39,7 @@ func (o *operator) handler() http.Handler {
 	mux.Handle("GET /metrics", o.metrics.Handler())
 	mux.HandleFunc(routeWebhook, o.serveWebhook)
 	mux.HandleFunc(routeSubscription, o.serveSubscription)
+	mux.Handle("GET /asyncapi.json", o.authorized(serveContract))
 	endpoints := make(map[string]endpoint)
 	for _, e := range o.endpoints() {
 		endpoints[e.name] = e

@@ -54,6 +54,7 @@ type commands struct {
 	Prune       pruneCommand       `cmd:"" help:"Delete ledger events and parked webhooks that are old enough."`
 	Bench       benchCommand       `cmd:"" help:"How fast it is on this machine, beside what the machine can do."`
 	Monitoring  monitoringCommands `cmd:"" help:"Alerts and a dashboard for the metrics of this version: printed, to be loaded."`
+	Contract    contractCommand    `cmd:"" help:"Every subject and message of this version, as an AsyncAPI document: printed, to be generated from."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
 
 	Completion completionCommand `cmd:"" help:"A script that completes commands and flags: for bash, zsh or fish."`
