@@ -14,10 +14,6 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-// Migrations only go forward, each in a transaction of its own where it can be. The programs of the release before go on
-// working with the schema, since replicas are replaced one by one: what they need goes only with the release after
-// (expand first, then contract), in a migration that raises oldest_program; see 00008_oldest_program.sql.
-//
 //go:embed migrations/*.sql
 var migrations embed.FS
 
@@ -29,7 +25,7 @@ const (
 	migrationsLock = 7306250931178844631
 )
 
-// SchemaError tells that the program does not work with the database's schema: it is older, or too new.
+// SchemaError tells that the database's schema is not the program's.
 type SchemaError struct {
 	// Found is the database's version (0: never migrated), Needed the program's.
 	Found, Needed int64
@@ -37,14 +33,14 @@ type SchemaError struct {
 
 func (e *SchemaError) Error() string {
 	if e.Found > e.Needed {
-		return fmt.Sprintf("the database schema is version %d, newer than this program's %d, which does not work with it any more: start the release of publish-reconciler that migrated it, or a later one", e.Found, e.Needed)
+		return fmt.Sprintf("the database schema is version %d, newer than this program's %d: start the release of publish-reconciler that migrated it, or a later one", e.Found, e.Needed)
 	}
 	return fmt.Sprintf("the database schema is version %d, older than this program's %d: run \"publish-reconciler migrate\" to bring it up to date", e.Found, e.Needed)
 }
 
 // Migrate brings the schema up to date and returns the versions before and after. It is safe when several
-// run at the same time: one migrates, the others wait for up to five minutes. A schema newer than the program's is left
-// alone, and is a [*SchemaError] where the program does not work with it.
+// run at the same time: one migrates, the others wait for up to five minutes. A schema newer than the
+// program's is a [*SchemaError].
 func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	err = withProvider(url, func(db *sql.DB, provider *goose.Provider) error {
 		from, to, err = versions(ctx, db, provider)
@@ -52,9 +48,7 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 			return fmt.Errorf("read schema version: %w", err)
 		}
 		if from > to {
-			err := works(ctx, db, from, to)
-			to = from
-			return err
+			return &SchemaError{Found: from, Needed: to}
 		}
 		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("migrate: %w", err)
@@ -64,39 +58,23 @@ func Migrate(ctx context.Context, url string) (from, to int64, err error) {
 	return from, to, err
 }
 
-// CheckSchema returns a [*SchemaError] unless the schema is the program's, or a newer one that the program works with. It
-// only reads.
+// CheckSchema returns a [*SchemaError] when the schema is not exactly the program's. It only reads.
 func CheckSchema(ctx context.Context, url string) error {
 	return withProvider(url, func(db *sql.DB, provider *goose.Provider) error {
 		found, needed, err := versions(ctx, db, provider)
 		if err != nil {
 			return fmt.Errorf("read schema version: %w", err)
 		}
-		return works(ctx, db, found, needed)
-	})
-}
-
-// works returns a [*SchemaError] unless the program of one version works with the schema of another.
-func works(ctx context.Context, db *sql.DB, found, needed int64) error {
-	if found == needed {
+		if found != needed {
+			return &SchemaError{Found: found, Needed: needed}
+		}
 		return nil
-	}
-	if found > needed {
-		var oldest int64
-		if err := db.QueryRowContext(ctx, oldestSQL).Scan(&oldest); err != nil {
-			return fmt.Errorf("read the oldest program that works with the schema: %w", err)
-		}
-		if oldest <= needed {
-			return nil
-		}
-	}
-	return &SchemaError{Found: found, Needed: needed}
+	})
 }
 
 const (
 	migratedSQL = `SELECT to_regclass('` + migrationsTable + `') IS NOT NULL`
 	versionSQL  = `SELECT coalesce(max(version_id), 0) FROM ` + migrationsTable
-	oldestSQL   = `SELECT oldest_program FROM publish_reconciler_schema`
 )
 
 // versions reads what goose's GetVersions returns, which creates its table when that is missing.

@@ -16,21 +16,13 @@ import (
 	"publish-reconciler/repo"
 )
 
-const latest = 8 // the version of the newest migration
+const latest = 7 // the version of the newest migration
 
 func (w *world) migrate() {
 	w.Helper()
 	if err := migrate(w.Context(), w.url); err != nil {
 		w.Fatal(err)
 	}
-}
-
-// migrateBeyond leaves the schema as a later release does, with which programs of the oldest version still work.
-func (w *world) migrateBeyond(oldest int) {
-	w.Helper()
-	w.migrate()
-	w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`)
-	w.exec(`UPDATE publish_reconciler_schema SET oldest_program = $1`, oldest)
 }
 
 func (w *world) tables() []string {
@@ -58,7 +50,7 @@ func TestMigrateFreshAndAgain(t *testing.T) {
 			w.exec(`INSERT INTO publish_logs (platform) VALUES ('instagram')`)
 		}
 	}
-	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_outbox_told", "publish_platform_silence", "publish_platforms", "publish_reconciler_migrations", "publish_reconciler_schema"})
+	equal(t, "tables", w.tables(), []string{"ledger_events", "parked_webhooks", "publish_logs", "publish_outbox", "publish_outbox_told", "publish_platform_silence", "publish_platforms", "publish_reconciler_migrations"})
 	equal(t, "indexes", w.indexes("publish_logs"), []string{
 		"publish_logs_created_idx", "publish_logs_open_idx", "publish_logs_pkey", "publish_logs_post_idx",
 	})
@@ -132,7 +124,6 @@ func TestMigrateKeepsTheOutbox(t *testing.T) {
 	w := newOutboxWorld(t)
 	w.exec(`
 		DELETE FROM publish_reconciler_migrations WHERE version_id >= 7;
-		DROP TABLE publish_reconciler_schema;
 		ALTER TABLE publish_outbox_told DROP COLUMN rows;
 		DROP TABLE publish_outbox;
 		CREATE TABLE publish_outbox (id uuid PRIMARY KEY, platform text NOT NULL, outcome text NOT NULL, body text NOT NULL)`)
@@ -171,10 +162,10 @@ func TestCheckSchema(t *testing.T) {
 			w.migrate()
 			w.exec(`DELETE FROM publish_reconciler_migrations WHERE version_id > 1`)
 		}, fmt.Sprintf(`the database schema is version 1, older than this program's %d: run "publish-reconciler migrate" to bring it up to date`, latest)},
-		"newer, and the program works with it": {func(w *world) { w.migrateBeyond(latest) }, ""},
-		"too new": {func(w *world) {
-			w.migrateBeyond(latest + 1)
-		}, fmt.Sprintf(`the database schema is version 999, newer than this program's %d, which does not work with it any more: start the release of publish-reconciler that migrated it, or a later one`, latest)},
+		"newer": {func(w *world) {
+			w.migrate()
+			w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`)
+		}, fmt.Sprintf(`the database schema is version 999, newer than this program's %d: start the release of publish-reconciler that migrated it, or a later one`, latest)},
 		"equal": {(*world).migrate, ""},
 	}
 	for name, tt := range tests {
@@ -195,30 +186,15 @@ func TestCheckSchema(t *testing.T) {
 
 func TestMigrateLeavesANewerSchemaAlone(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
-		oldest  int
-		refused bool
-	}{
-		"that the program works with": {latest, false},
-		"that is too new for it":      {latest + 1, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := newWorld(t)
-			w.migrateBeyond(tt.oldest)
-			w.exec(`DROP INDEX publish_logs_post_idx`)
-			from, to, err := repo.Migrate(t.Context(), w.url)
-			var schemaError *repo.SchemaError
-			if errors.As(err, &schemaError) != tt.refused || !tt.refused && err != nil {
-				t.Fatalf("error %v", err)
-			}
-			if tt.refused {
-				equal(t, "what it found", *schemaError, repo.SchemaError{Found: 999, Needed: latest})
-			}
-			equal(t, "versions", [2]int64{from, to}, [2]int64{999, 999})
-			equal(t, "the index that is missing", slices.Contains(w.indexes("publish_logs"), "publish_logs_post_idx"), false)
-		})
+	w := newWorld(t)
+	w.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`)
+	w.exec(`DROP INDEX publish_logs_post_idx`)
+	var schemaError *repo.SchemaError
+	if err := migrate(t.Context(), w.url); !errors.As(err, &schemaError) {
+		t.Fatalf("error %v, want a SchemaError", err)
 	}
+	equal(t, "what it found", *schemaError, repo.SchemaError{Found: 999, Needed: latest})
+	equal(t, "the index that is missing", slices.Contains(w.indexes("publish_logs"), "publish_logs_post_idx"), false)
 }
 
 func TestPoolParametersInTheURL(t *testing.T) {

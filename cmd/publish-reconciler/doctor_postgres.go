@@ -70,7 +70,7 @@ func (d *postgresDoctor) lookAtSchema(ctx context.Context) (goOn bool) {
 	case err != nil:
 		d.wrong("schema", "%s", err)
 	default:
-		d.ok("schema", "the program works with it")
+		d.ok("schema", "it is of the program's version")
 	}
 	return true
 }

@@ -57,9 +57,7 @@ type commands struct {
 	Contract    contractCommand    `cmd:"" help:"Every subject and message of this version, as an AsyncAPI document: printed, to be generated from."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
 
-	Completion completionCommand `cmd:"" help:"A script that completes commands and flags: for bash, zsh or fish."`
-
-	Version kong.VersionFlag `help:"Print the version, its commit and date, and exit."`
+	Version kong.VersionFlag `help:"Print the version and exit."`
 }
 
 // output is where a command prints.
@@ -87,7 +85,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 			panic(r)
 		}
 	}()
-	parser, err := newParser(&cli, output{stdout, stderr}, func(code int) { panic(exited(code)) })
+	parser, err := kong.New(&cli,
+		kong.Name("publish-reconciler"),
+		kong.Description("Closes every publish log: success once the platform confirmed, failed once its deadline passed."),
+		tagVariables(),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+	)
 	if err != nil {
 		panic(err) // the struct tags are wrong
 	}
@@ -115,21 +119,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	}
 }
 
-// newParser fails where the struct tags are wrong. exit is called after --help and --version.
-func newParser(cli *commands, out output, exit func(code int)) (*kong.Kong, error) {
-	return kong.New(cli,
-		kong.Name("publish-reconciler"),
-		kong.Description("Closes every publish log: success once the platform confirmed, failed once its deadline passed."),
-		tagVariables(),
-		kong.Writers(out.stdout, out.stderr),
-		kong.Exit(exit),
-	)
-}
-
 // tagVariables are what the struct tags name.
 func tagVariables() kong.Vars {
 	return kong.Vars{
-		"version":     longVersion(),
+		"version":     version(),
 		"nats_url":    natsURLDefault,
 		"http_addr":   httpAddrDefault,
 		"list_limit":  strconv.Itoa(reconciler.DefaultListed),
@@ -146,4 +139,12 @@ func emptyIsDefault(parsed *kong.Context) {
 			flag.Target.SetString(flag.Default)
 		}
 	}
+}
+
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	return info.Main.Version
 }
