@@ -30,6 +30,9 @@ import (
 // it as on its way for ever, and refuses more once there are 4,000.
 const publishTimeout = 5 * time.Second
 
+// newerSchema is logged in a rolling upgrade by a replica of the release before, and after a rollback.
+const newerSchema = "the schema is newer than the program, which works with it"
+
 // service is everything that run and dev have in common, wired up.
 type service struct {
 	cfg        config
@@ -169,9 +172,12 @@ func (s *service) consume(ctx context.Context, operator *operator, ready func())
 		if _, err := s.store.Now(ctx); err != nil {
 			return final(err, isRefusedLogin(err))
 		}
-		err := repo.CheckSchema(ctx, s.cfg.databaseURL)
-		var schema *repo.SchemaError
-		return final(err, errors.As(err, &schema))
+		schema, err := repo.CheckSchema(ctx, s.cfg.databaseURL)
+		if schema.Newer() {
+			s.logger.InfoContext(ctx, newerSchema, "schema", schema.Found, "program", schema.Needed)
+		}
+		var refused *repo.SchemaError
+		return final(err, errors.As(err, &refused))
 	})
 	if err == nil {
 		err = await(ctx, s.logger, "nats", func(ctx context.Context) error {
