@@ -23,12 +23,14 @@ func (c *runCommand) run(ctx context.Context, out output) error {
 	}
 	cfg.batchSize, cfg.gatherInterval = c.BatchSize, c.GatherInterval
 	logger := cfg.log.logger(out.stderr)
+	program := built()
+	logger.InfoContext(ctx, "starting", "version", program.version, "commit", program.commit)
 	service, err := newService(ctx, cfg, logger)
 	if err != nil {
 		return err
 	}
 	return service.serve(ctx, func() {
-		logger.InfoContext(ctx, "ready", "http", service.listener.Addr().String(), "nats", redactNATS(cfg.natsURL), "version", version())
+		logger.InfoContext(ctx, "ready", "http", service.listener.Addr().String(), "nats", redactNATS(cfg.natsURL), "version", program.version)
 	})
 }
 

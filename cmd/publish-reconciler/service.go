@@ -76,7 +76,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		return nil, err
 	}
 	s.scheduler = consumer.NewScheduler(s.js)
-	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Version: version(), Now: s.scheduler.Now, Logger: logger})
+	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Version: version(), Revision: built().commit, Now: s.scheduler.Now, Logger: logger})
 	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events, Tracer: s.tracing.Postgres(s.metrics.Tracer())})
 	if err != nil {
 		return nil, err
