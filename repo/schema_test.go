@@ -95,7 +95,7 @@ func TestTheReleaseBeforeWorksWithTheSchema(t *testing.T) {
 }
 
 // takesAway finds what an older program may not survive.
-var takesAway = regexp.MustCompile(`(?i)\bDROP\s+(TABLE|COLUMN)\b|\bRENAME\b|\bSET\s+NOT\s+NULL\b|\bALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE\b`)
+var takesAway = regexp.MustCompile(`(?i)\b(DROP\s+(TABLE|COLUMN|DEFAULT)|ADD\s+CONSTRAINT)\b|\bRENAME\b|\bSET\s+NOT\s+NULL\b|\bALTER\s+COLUMN\s+\w+\s+(SET\s+DATA\s+)?TYPE\b`)
 
 func TestMigrationsThatTakeAwaySaySo(t *testing.T) {
 	t.Parallel()

@@ -15,6 +15,8 @@ var (
 	fishCompletion string
 )
 
+// completionCommand prints a script of a few lines, which asks [completeCommand]. The libraries that do this for kong were
+// looked at: jotaen/kong-completion and willabides/kongplete have had no release since 2022 and 2023.
 type completionCommand struct {
 	Shell string `arg:"" name:"shell" values:"bash,zsh,fish" help:"bash, zsh or fish."`
 }
