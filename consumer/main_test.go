@@ -18,6 +18,6 @@ func TestMain(m *testing.M) {
 }
 
 func migrate(ctx context.Context, url string) error {
-	_, _, err := repo.Migrate(ctx, url)
+	_, err := repo.Migrate(ctx, url)
 	return err
 }

@@ -325,7 +325,7 @@ func TestUsage(t *testing.T) {
 		"no database":      {[]string{"migrate"}, exitUsage, "", "--database-url (DATABASE_URL) is not set"},
 		"help":             {[]string{"--help"}, exitOK, "Usage: publish-reconciler <command>", ""},
 		"help of run":      {[]string{"run", "--help"}, exitOK, "$PLATFORM_TIMEOUTS", ""},
-		"version":          {[]string{"--version"}, exitOK, version() + "\n", ""},
+		"version":          {[]string{"--version"}, exitOK, built().String() + "\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -3,11 +3,11 @@
 package metrics
 
 import (
+	"cmp"
 	"log/slog"
 	"maps"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -27,8 +27,8 @@ type Config struct {
 	Policy reconciler.Policy
 	// Signing are platforms that have a label, too: those whose webhooks are signed.
 	Signing []string
-	// Version is the program's.
-	Version string
+	// Version is the program's, and Revision its commit; empty where that is not known.
+	Version, Revision string
 	// Now is the clock that stamps webhooks: the NATS server's.
 	Now func() time.Time
 	// Logger takes what goes wrong with a scrape.
@@ -91,7 +91,7 @@ func New(cfg Config) *Metrics {
 	}
 	m.registry.MustRegister(
 		m.checked, m.outcomes, m.late, m.confirmation, m.delay, m.batch, m.statement, m.sweep, m.findings, &m.lastSweep, m.relayed, m.received, m.requests,
-		buildInfo(cfg.Version),
+		buildInfo(cfg.Version, cfg.Revision),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.begin()
@@ -156,18 +156,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 }
 
-func buildInfo(version string) prometheus.Collector {
-	revision := "unknown"
-	if build, ok := debug.ReadBuildInfo(); ok {
-		for _, setting := range build.Settings {
-			if setting.Key == "vcs.revision" {
-				revision = setting.Value
-			}
-		}
-	}
+func buildInfo(version, revision string) prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "What was built, and by which Go. Always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": version, "revision": cmp.Or(revision, "unknown"), "goversion": runtime.Version()},
 	})
 	info.Set(1)
 	return info
