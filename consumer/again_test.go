@@ -110,11 +110,7 @@ func TestCrashBetweenCommitAndAck(t *testing.T) {
 // shortenAckWait lets messages whose process died come again within the test.
 func (w *world) shortenAckWait(name string) {
 	w.Helper()
-	d := definition(w.T, name)
-	d.Config.AckWait = time.Second
-	if _, err := w.js.UpdateConsumer(w.Context(), d.Stream, d.Config); err != nil {
-		w.Fatal(err)
-	}
+	w.setAckWait(name, time.Second)
 }
 
 // Platforms repeat themselves: within a batch, later, and after the log is closed. Nothing here has a

@@ -11,13 +11,13 @@ import (
 
 func TestMain(m *testing.M) {
 	// The tests wait much more than they work: more of them at once than there are processors.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	pgtestdb.Main(m)
 }
 
 func migrate(ctx context.Context, url string) error {
-	_, _, err := repo.Migrate(ctx, url)
+	_, err := repo.Migrate(ctx, url)
 	return err
 }

@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func TestBackpressure(t *testing.T) {
 			defer release()
 			w.start(batchSize(batch), func(p *parts) {
 				p.store.Timeout = tt.storeTimeout
-				p.store.URL += "&lock_timeout=" + soon.String() // a slow store, not a lock that is not to be had
+				p.store.URL += "&lock_timeout=" + strconv.FormatInt(soon.Milliseconds(), 10) // a slow store, not a lock that is not to be had
 			})
 
 			most := 0

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"publish-reconciler/streams"
@@ -30,6 +31,37 @@ func (w *world) stored(stream, subject string) []*jetstream.RawStreamMsg {
 		found = append(found, msg)
 		seq = msg.Sequence + 1
 	}
+}
+
+// messageIDs are the ids of the messages that a stream holds on a subject: [world.stored] asks for one after the
+// other, and these may be thousands.
+func (w *world) messageIDs(stream, subject string) []string {
+	w.Helper()
+	c, err := w.js.OrderedConsumer(w.Context(), stream, jetstream.OrderedConsumerConfig{FilterSubjects: []string{subject}, HeadersOnly: true})
+	if err != nil {
+		w.Fatal(err)
+	}
+	info, err := c.Info(w.Context())
+	if err != nil {
+		w.Fatal(err)
+	}
+	ids := make([]string, info.NumPending)
+	if len(ids) == 0 {
+		return ids
+	}
+	batch, err := c.Fetch(len(ids), jetstream.FetchMaxWait(soon))
+	if err != nil {
+		w.Fatal(err)
+	}
+	n := 0
+	for msg := range batch.Messages() {
+		ids[n] = msg.Headers().Get(nats.MsgIdHdr)
+		n++
+	}
+	if n != len(ids) {
+		w.Fatalf("%d of %d messages came: %v", n, len(ids), batch.Error())
+	}
+	return ids
 }
 
 // scheduled is the one message that is scheduled on a subject; it waits for it.

@@ -20,9 +20,12 @@ import (
 	"publish-reconciler/streams/streamstest"
 )
 
-// soon is how long a test waits for what has to happen. It is shorter than the ack wait: what was lost on
-// its way and comes again by that is a failure.
-const soon = 28 * time.Second
+// soon is how long a test waits for what takes moments on an idle machine. It is shorter than the ack wait of
+// tests: what was lost on its way and comes again by that is a failure.
+const (
+	soon    = 2 * time.Minute
+	ackWait = 2 * soon
+)
 
 // world is one test's Postgres and NATS, seen past the consumers. Its replicas are started by start.
 type world struct {
@@ -47,8 +50,20 @@ func setupAt(t *testing.T, url string) *world {
 	if err := streams.Ensure(t.Context(), w.js, streams.Config{}); err != nil {
 		t.Fatal(err)
 	}
+	for _, d := range streams.Consumers() {
+		w.setAckWait(d.Config.Durable, ackWait)
+	}
 	w.tickAt(time.Now().Add(time.Hour))
 	return w
+}
+
+func (w *world) setAckWait(name string, wait time.Duration) {
+	w.Helper()
+	d := definition(w.T, name)
+	d.Config.AckWait = wait
+	if _, err := w.js.UpdateConsumer(w.Context(), d.Stream, d.Config); err != nil {
+		w.Fatal(err)
+	}
 }
 
 func (w *world) connectPostgres() {

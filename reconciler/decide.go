@@ -79,6 +79,8 @@ type Decision struct {
 	Reason Reason
 	// Record tells that the question's webhook is new and has to be written into the log.
 	Record bool
+	// Removed tells that the platform took down what it had confirmed: the log stays a success, and its ledger tells.
+	Removed bool
 	// Skipped tells that the log stays open past its deadline, or because its evidence is unclear.
 	Skipped bool
 	// Ask tells that the platform's word would count: the deadline has passed, and no webhook was clear.
@@ -114,6 +116,8 @@ func Decide(log Log, q Question, policy Policy, now time.Time) Decision {
 		if d.Record {
 			d.Evidence = *q.Webhook
 		}
+		// One that came before what is recorded, or is what is recorded, was told of then, and is delivered again.
+		d.Removed = log.Status == StatusSuccess && q.Webhook.removed() && q.Webhook.ReceivedAt.After(log.recordedAt())
 	}
 	switch {
 	case log.Status == StatusPending:

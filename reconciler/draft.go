@@ -40,6 +40,9 @@ func (d *draft) apply(decision Decision, q Question, now time.Time) Decision {
 		d.merge(q.Webhook.Fields, now)
 		d.note(d.receivedEvent(*q.Webhook, decision.Reason))
 	}
+	if decision.Removed {
+		d.note(d.removedEvent(*q.Webhook))
+	}
 	switch {
 	case decision.Action != "":
 		d.sign.Confirmed = d.sign.Confirmed || decision.Action == MarkedSuccess
@@ -198,6 +201,18 @@ func (d *draft) receivedEvent(webhook Evidence, reason Reason) Event {
 		metadata["reason"] = string(reason)
 	}
 	return d.event(EventWebhookReceived, severity, metadata)
+}
+
+// removedEvent is told once for each event that the platform names; where it names none, once.
+func (d *draft) removedEvent(webhook Evidence) Event {
+	id, _ := scalarText(webhook.Fields[fieldEventID])
+	return d.eventOnce(EventRemoved, id, SeverityWarn, map[string]any{
+		"platform":         d.log.Post.Platform,
+		"external_post_id": d.log.Post.ExternalPostID,
+		"webhook_status":   webhook.Status,
+		"event_id":         orNull(id),
+		keyTimestamp:       webhook.ReceivedAt.UTC().Format(time.RFC3339Nano),
+	})
 }
 
 func (d *draft) reconciledEvent(decision Decision, q Question) Event {

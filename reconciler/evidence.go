@@ -59,6 +59,9 @@ const (
 	fieldStatus   = "status"
 	fieldComplete = "complete" // TikTok's way to say published, where there is no status
 	wordPublished = "published"
+	wordRemoved   = "removed"  // the post was out, and is not any more; before it was confirmed that is unclear
+	fieldEventID  = "event_id" // the platform's own identity of what a webhook tells
+	fieldRaw      = "raw"      // an object with what the platform sent, for whoever reads the stream
 )
 
 var (
@@ -97,6 +100,11 @@ type Evidence struct {
 
 // clear tells whether the evidence says what became of the post.
 func (e Evidence) clear() bool { return e.Verdict == Confirmed || e.Verdict == Refused }
+
+// removed tells whether the platform says that the post is gone.
+func (e Evidence) removed() bool {
+	return strings.EqualFold(strings.TrimSpace(e.Status), wordRemoved)
+}
 
 // ReadWebhook reads what a platform sent. The fields are a JSON object with json.Number for numbers, as
 // [Storable] returns it.

@@ -324,11 +324,28 @@ func (a *account) closed() {
 			break
 		}
 	}
+	if a.Status == StatusSuccess {
+		a.removed()
+	}
 	a.waiting()
 	if a.log().failedByTimeout() && !a.policy.IgnoreLate {
 		a.then("a late webhook would still correct it")
 	} else {
 		a.then(unlessOverridden)
+	}
+}
+
+// removed tells of a success that the platform took down since.
+func (a *account) removed() {
+	for _, r := range slices.Backward(a.later) {
+		if r.Type == EventRemoved {
+			at := ""
+			if r.at() != nil {
+				at = " at " + a.clock(r.Timestamp)
+			}
+			a.say(a.platform + " removed it" + at)
+			return
+		}
 	}
 }
 

@@ -21,6 +21,17 @@ func TestExplainClosedLogs(t *testing.T) {
 			want: `success at 10:38:00 UTC because a webhook confirmed it ("published"); only an override would change it`,
 			next: "only an override would change it",
 		},
+		"success, and gone since": {
+			change: func(v *View) {
+				v.row(StatusSuccess, "11:00:00", "10:38:00", `{"reconciliation_reason":"webhook_confirmed","webhook_status":"published"}`)
+				v.History = []HistoryEvent{
+					told("10:38:00", EventReconciled, `{"action":"marked_success","reason":"webhook_confirmed","webhook_status":"published"}`),
+					told("10:50:00", EventRemoved, `{"webhook_status":"removed"}`),
+				}
+			},
+			want: `success at 10:38:00 UTC because a webhook confirmed it ("published"); tiktok removed it at 10:50:00 UTC; only an override would change it`,
+			next: "only an override would change it",
+		},
 		"success by probe": {
 			change: func(v *View) {
 				v.row(StatusSuccess, "10:50:00", "10:45:03", `{"reconciliation_reason":"probe_confirmed"}`)

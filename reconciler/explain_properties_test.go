@@ -47,7 +47,7 @@ var (
 		return HistoryEvent{
 			Timestamp: moments.Draw(t, "timestamp"),
 			Type: rapid.SampledFrom([]EventType{
-				EventReconciled, EventSkipped, EventExtended, EventOverridden, EventWebhookReceived, "", "another's",
+				EventReconciled, EventSkipped, EventExtended, EventOverridden, EventWebhookReceived, EventRemoved, "", "another's",
 			}).Draw(t, "type"),
 			Metadata: receiptFields.Draw(t, "metadata"),
 		}

@@ -148,6 +148,7 @@ const (
 	EventSkipped         EventType = "publish_reconcile_skipped"
 	EventExtended        EventType = "publish_deadline_extended"
 	EventOverridden      EventType = "publish_overridden"
+	EventRemoved         EventType = "publish_removed"
 	EventCheckRequested  EventType = "publish_check_requested"
 )
 

@@ -24,7 +24,7 @@ var (
 		return map[string]any{"code": []any{rapid.String().Draw(t, "code")}}
 	})
 	statusValues = rapid.OneOf(
-		rapid.SampledFrom([]any{"published", " PUBLISHED ", "failed", "Rejected", "in_review", "queued", "", nil, true}),
+		rapid.SampledFrom([]any{"published", " PUBLISHED ", "failed", "Rejected", "in_review", "queued", "removed", "", nil, true}),
 		rapid.Just[any](json.Number("200")),
 		nested,
 	)
@@ -173,6 +173,9 @@ func decideIsTotal(t *rapid.T) {
 	d := Decide(row.Log, questions.Draw(t, "question"), policies.Draw(t, "policy"), noon)
 	if want, known := acting[d.Reason]; !known || d.Action != want {
 		t.Errorf("action %q with reason %q", d.Action, d.Reason)
+	}
+	if d.Removed && (row.Status != StatusSuccess || d.Action != "" || d.Record) {
+		t.Errorf("a %q is told as removed, with action %q, recorded is %t", row.Status, d.Action, d.Record)
 	}
 	if (d.Action == MarkedFailed) != (d.Error != "") {
 		t.Errorf("action %q with error %q", d.Action, d.Error)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
@@ -175,6 +176,11 @@ var parkNamespace = uuid.MustParse("9a4c6b1e-5f0d-4c57-8f2a-3d1b7e60c2f4")
 const maxParked = 64 << 10
 
 func park(w Webhook) ParkedWebhook {
+	// What the platform sent as a whole bears on no log, and differs each time that it says the same.
+	if _, whole := w.Fields[fieldRaw].(map[string]any); whole {
+		w.Fields = maps.Clone(w.Fields)
+		delete(w.Fields, fieldRaw)
+	}
 	content, err := json.Marshal([]any{w.Post.Platform, w.Post.ExternalPostID, w.Fields})
 	if err != nil {
 		panic(err) // what was decoded from JSON can be encoded

@@ -123,6 +123,7 @@ var neededPrivileges = map[string][]string{
 	"publish_platforms":        {"SELECT", "INSERT", "UPDATE"},
 	"publish_platform_silence": {"SELECT", "INSERT", "DELETE"},
 	migrationsTable:            {"SELECT"},
+	schemaTable:                {"SELECT"},
 }
 
 // privilegesSQL is content with a right on some column where none is named: publishers may grant no more than that.

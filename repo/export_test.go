@@ -14,6 +14,9 @@ const (
 // MigrationsLock is the advisory lock of whoever migrates.
 const MigrationsLock = migrationsLock
 
+// Migrations are the files of the schema's versions.
+var Migrations = migrations
+
 // FindPostSQL is the search for a post.
 var FindPostSQL = findPostSQL
 

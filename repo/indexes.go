@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"github.com/pressly/goose/v3"
@@ -89,10 +90,32 @@ func (i index) do(ctx context.Context, db *sql.DB) error {
 			return fmt.Errorf("drop the broken index %s: %w", broken, err)
 		}
 	}
-	if _, err := db.ExecContext(ctx, fmt.Sprintf(`CREATE INDEX %s IF NOT EXISTS %s ON %s %s`, concurrently, i.name, i.table, i.definition)); err != nil {
+	create := fmt.Sprintf(`CREATE INDEX %s IF NOT EXISTS %s ON %s %s`, concurrently, i.name, i.table, i.definition)
+	if err := build(ctx, db, create, !partitioned); err != nil {
 		return fmt.Errorf("create index %s: %w", i.name, err)
 	}
 	return nil
+}
+
+// build may take as long as it needs where it is concurrent: it waits for all transactions that are older, and nobody
+// waits for it.
+func build(ctx context.Context, db *sql.DB, create string, concurrent bool) (err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if concurrent {
+		if _, err := conn.ExecContext(ctx, `SET lock_timeout = 0`); err != nil {
+			return err
+		}
+		defer func() {
+			_, resetErr := conn.ExecContext(ctx, `RESET lock_timeout`)
+			err = errors.Join(err, resetErr)
+		}()
+	}
+	_, err = conn.ExecContext(ctx, create)
+	return err
 }
 
 // listedColumns are two of the publishers' that lists read, and order by.

@@ -28,6 +28,6 @@ func openStore(tb testing.TB, cfg repo.Config) *repo.Store {
 }
 
 func migrate(ctx context.Context, url string) error {
-	_, _, err := repo.Migrate(ctx, url)
+	_, err := repo.Migrate(ctx, url)
 	return err
 }

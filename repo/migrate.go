@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -20,79 +21,50 @@ var migrations embed.FS
 const (
 	// migrationsTable is the service's own, since the publishers may keep theirs in goose's usual one.
 	migrationsTable = "publish_reconciler_migrations"
+	schemaTable     = "publish_reconciler_schema"
 	// migrationsLock is the advisory lock that lets one migration run at a time: a random number, fixed
 	// for ever.
 	migrationsLock = 7306250931178844631
+	// migrationsLockTimeout is how long a migration waits for a table that somebody reads or writes, since all others
+	// who come for it queue up behind.
+	migrationsLockTimeout = "3s"
 )
 
-// SchemaError tells that the database's schema is not the program's.
-type SchemaError struct {
-	// Found is the database's version (0: never migrated), Needed the program's.
-	Found, Needed int64
-}
+// ErrBusy tells that a migration gave way to a transaction that held a table for too long.
+var ErrBusy = errors.New("another transaction holds a table for more than " + migrationsLockTimeout + ", and nobody should have to queue up behind a migration: try again when it has ended")
 
-func (e *SchemaError) Error() string {
-	if e.Found > e.Needed {
-		return fmt.Sprintf("the database schema is version %d, newer than this program's %d: start the release of publish-reconciler that migrated it, or a later one", e.Found, e.Needed)
-	}
-	return fmt.Sprintf("the database schema is version %d, older than this program's %d: run \"publish-reconciler migrate\" to bring it up to date", e.Found, e.Needed)
-}
-
-// Migrate brings the schema up to date and returns the versions before and after. It is safe when several
-// run at the same time: one migrates, the others wait for up to five minutes. A schema newer than the
-// program's is a [*SchemaError].
-func Migrate(ctx context.Context, url string) (from, to int64, err error) {
-	err = withProvider(url, func(db *sql.DB, provider *goose.Provider) error {
-		from, to, err = versions(ctx, db, provider)
+// Migrate brings the schema up to date and returns how it found it. It is safe when several run at the same time: one
+// migrates, the others wait for up to five minutes. One that is killed leaves whole steps behind, and the next goes on
+// from there. A newer schema is left as it is: where the program works with it ([Schema.Newer]) that is no error, else a
+// [*SchemaError]. After [ErrBusy], try again.
+func Migrate(ctx context.Context, url string) (Schema, error) {
+	var schema Schema
+	err := withProvider(url, func(db *sql.DB, provider *goose.Provider) (err error) {
+		if schema, err = readSchema(ctx, db, provider); err != nil {
+			return err
+		}
+		if schema.Found >= schema.Needed {
+			return schema.check()
+		}
+		_, err = provider.Up(ctx)
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == codeLockNotAvailable {
+			err = fmt.Errorf("%w (%w)", ErrBusy, err)
+		}
 		if err != nil {
-			return fmt.Errorf("read schema version: %w", err)
-		}
-		if from > to {
-			return &SchemaError{Found: from, Needed: to}
-		}
-		if _, err := provider.Up(ctx); err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
 		return nil
 	})
-	return from, to, err
-}
-
-// CheckSchema returns a [*SchemaError] when the schema is not exactly the program's. It only reads.
-func CheckSchema(ctx context.Context, url string) error {
-	return withProvider(url, func(db *sql.DB, provider *goose.Provider) error {
-		found, needed, err := versions(ctx, db, provider)
-		if err != nil {
-			return fmt.Errorf("read schema version: %w", err)
-		}
-		if found != needed {
-			return &SchemaError{Found: found, Needed: needed}
-		}
-		return nil
-	})
-}
-
-const (
-	migratedSQL = `SELECT to_regclass('` + migrationsTable + `') IS NOT NULL`
-	versionSQL  = `SELECT coalesce(max(version_id), 0) FROM ` + migrationsTable
-)
-
-// versions reads what goose's GetVersions returns, which creates its table when that is missing.
-func versions(ctx context.Context, db *sql.DB, provider *goose.Provider) (found, needed int64, err error) {
-	sources := provider.ListSources()
-	needed = sources[len(sources)-1].Version
-	var migrated bool
-	if err := db.QueryRowContext(ctx, migratedSQL).Scan(&migrated); err != nil || !migrated {
-		return 0, needed, err
-	}
-	err = db.QueryRowContext(ctx, versionSQL).Scan(&found)
-	return found, needed, err
+	return schema, err
 }
 
 func withProvider(url string, do func(*sql.DB, *goose.Provider) error) (err error) {
 	config, err := pgxpool.ParseConfig(url) // it takes the pool_… parameters out
 	if err != nil {
 		return fmt.Errorf("database url: %w", err)
+	}
+	if params := config.ConnConfig.RuntimeParams; params["lock_timeout"] == "" {
+		params["lock_timeout"] = migrationsLockTimeout
 	}
 	db := sql.OpenDB(stdlib.GetConnector(*config.ConnConfig))
 	defer func() { err = errors.Join(err, db.Close()) }()

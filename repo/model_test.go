@@ -72,9 +72,9 @@ type modelLog struct {
 
 // modelRow is what is compared.
 type modelRow struct {
-	Status, Reason                            string
-	Retries                                   int
-	Reconciled, Received, Overridden, Skipped int
+	Status, Reason                                     string
+	Retries                                            int
+	Reconciled, Received, Overridden, Skipped, Removed int
 }
 
 // modelWebhook says one of a few things. The zero value is silence.
@@ -182,7 +182,7 @@ func (p *play) webhook(t *rapid.T) {
 	w := modelWebhook{
 		platform: p.platform(rapid.SampledFrom([]string{"tiktok", "instagram"}).Draw(t, "platform")),
 		post:     rapid.SampledFrom([]string{"a", "b"}).Draw(t, "post"),
-		status:   rapid.SampledFrom([]string{"published", "rejected", "in_review", "queued"}).Draw(t, "status"),
+		status:   rapid.SampledFrom([]string{"published", "rejected", "in_review", "queued", "removed"}).Draw(t, "status"),
 		at:       p.clock,
 	}
 	p.sent = append(p.sent, w)
@@ -306,6 +306,9 @@ func (l *modelLog) move(status, reason string) {
 // hear takes in a webhook.
 func (l *modelLog) hear(w modelWebhook) {
 	if l.Status == "success" {
+		if w.status == "removed" && w.at.After(l.told.at) {
+			l.Removed = 1 // once, since it names no event
+		}
 		return
 	}
 	news := true
@@ -383,7 +386,8 @@ func (p *play) compare(t *rapid.T) {
 	rows, err := p.w.db.Query(p.w.Context(), `
 		SELECT l.id, l.status, coalesce(l.extra_metadata->>'reconciliation_reason', ''), l.retry_count,
 		       count(*) FILTER (WHERE e.event_type = 'publish_reconciled'), count(*) FILTER (WHERE e.event_type = 'publish_webhook_received'),
-		       count(*) FILTER (WHERE e.event_type = 'publish_overridden'), count(*) FILTER (WHERE e.event_type = 'publish_reconcile_skipped')
+		       count(*) FILTER (WHERE e.event_type = 'publish_overridden'), count(*) FILTER (WHERE e.event_type = 'publish_reconcile_skipped'),
+		       count(*) FILTER (WHERE e.event_type = 'publish_removed')
 		  FROM publish_logs l LEFT JOIN ledger_events e ON e.entity_type = 'publish_log' AND e.entity_id = l.id::text
 		 GROUP BY l.id`)
 	if err != nil {
@@ -392,7 +396,7 @@ func (p *play) compare(t *rapid.T) {
 	got := map[uuid.UUID]modelRow{}
 	var id uuid.UUID
 	var r modelRow
-	if _, err := pgx.ForEachRow(rows, []any{&id, &r.Status, &r.Reason, &r.Retries, &r.Reconciled, &r.Received, &r.Overridden, &r.Skipped}, func() error { got[id] = r; return nil }); err != nil {
+	if _, err := pgx.ForEachRow(rows, []any{&id, &r.Status, &r.Reason, &r.Retries, &r.Reconciled, &r.Received, &r.Overridden, &r.Skipped, &r.Removed}, func() error { got[id] = r; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	for i, log := range p.logs {

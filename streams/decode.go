@@ -43,7 +43,7 @@ type Webhook struct {
 type Check struct {
 	LogID uuid.UUID
 	// Timeout takes the place of the platform's timeout for this check. Nil: the platform's. Zero: no
-	// patience at all.
+	// patience at all. One below zero, or above [MaxTimeoutMinutes], makes the check a dead letter.
 	Timeout *time.Duration
 }
 
@@ -193,6 +193,12 @@ func decodeObject(body []byte) (map[string]any, error) {
 		return nil, undecodable(ReasonNotAnObject, "the body is %s: it must be a JSON object", describe(value))
 	}
 	return object, nil
+}
+
+// IsPlatform tells whether a name can be a platform's: one subject token of 1 to [MaxPlatformBytes] bytes.
+func IsPlatform(name string) bool {
+	_, err := parsePlatform(name)
+	return err == nil
 }
 
 func parsePlatform(token string) (string, error) {

@@ -12,5 +12,8 @@
 //	service ─── publish.event.<platform>.<outcome> ──────▶ PUBLISH_EVENTS
 //	service ─── publish.probe.<platform> ── request ─────▶ whoever knows the platform, and replies
 //
+// A worker commits its row of publish_logs and then calls [ScheduleCheck]; an ingestor calls [PublishWebhook]. Other
+// languages find every subject, header and body in the AsyncAPI document that publish-reconciler contract prints.
+//
 // It depends on nats.go and google/uuid alone, so that a producer may import it without the service.
 package streams

@@ -52,7 +52,8 @@ func WebhookMessage(platform string, body []byte) (*nats.Msg, error) {
 // ScheduleCheck has the log checked at the given moment, by the NATS server's clock. It takes the place of
 // the check that is pending for the log, if any. A moment that has passed means now (within about 250 ms).
 // It returns once JetStream has stored the schedule; without a deadline in ctx it waits five seconds. Where the
-// connection's user may not do it errors.Is tells [nats.ErrPermissionViolation].
+// connection's user may not do it errors.Is tells [nats.ErrPermissionViolation]. Call it once the log's row is
+// committed: a check whose log does not appear within half a minute becomes a dead letter.
 func ScheduleCheck(ctx context.Context, js jetstream.Publisher, check Check, at time.Time) error {
 	if err := publish(ctx, js, CheckSchedule(check, at)); err != nil {
 		return fmt.Errorf("schedule check of log %s: %w", check.LogID, err)

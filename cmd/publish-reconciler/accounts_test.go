@@ -232,9 +232,10 @@ func TestAccountsOfAServiceThatManagesNothing(t *testing.T) {
 	})
 	_, js := g.as("operator") // for the address alone
 	managing := begin(t, w.args("--nats-url="+g.url("reconciler"))...)
-	if why, _ := managing.logged("waiting")["err"].(string); !strings.Contains(why, `ermissions Violation for Publish to "$JS.API.STREAM.CREATE.PUBLISH_WEBHOOKS"`) {
-		t.Errorf("it waits for %q", why)
-	}
+	managing.logged("waiting")
+	eventually(t, "it says for what", func() bool {
+		return strings.Contains(managing.stderr.String(), `ermissions Violation for Publish to \"$JS.API.STREAM.CREATE.PUBLISH_WEBHOOKS\"`)
+	})
 	managing.stop()
 	managing.exits(exitOK, soon)
 	verifying := begin(t, w.args("--nats-url="+g.url("reconciler"), "--manage-streams=false")...)

@@ -128,7 +128,7 @@ func (c *reconcileCommand) run(ctx context.Context, out output) error {
 type overrideCommand struct {
 	access `embed:""`
 	LogID  string `arg:"" name:"id" help:"The log's id."`
-	Status string `arg:"" name:"status" help:"success or failed."`
+	Status string `arg:"" name:"status" values:"success,failed" help:"success or failed."`
 	Actor  string `name:"actor" required:"" help:"Who says so."`
 	Note   string `name:"note" help:"Why."`
 }
@@ -156,7 +156,7 @@ func (c *showCommand) run(ctx context.Context, out output) error {
 
 type listCommand struct {
 	access   `embed:""`
-	Status   string `name:"status" help:"Only logs with this status."`
+	Status   string `name:"status" values:"pending,processing,retry,success,failed" help:"Only logs with this status."`
 	Platform string `name:"platform" help:"Only logs of this platform."`
 	Reason   string `name:"reason" help:"Only logs that are in their state for this reason, such as webhook_timeout."`
 	Before   string `name:"before" help:"Only logs older than this one, or than this time."`

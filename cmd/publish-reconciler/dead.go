@@ -52,7 +52,7 @@ func openLetters(ctx context.Context, nc *nats.Conn) (*streams.Letters, error) {
 // letterFlags choose letters by what they say. A value that is given and empty, such as a variable that a script
 // forgot to set, is a fault: it must not mean all.
 type letterFlags struct {
-	Kind   *string `name:"kind" help:"Only what was a webhook, a check or a sweep."`
+	Kind   *string `name:"kind" values:"webhook,check,sweep" help:"Only what was a webhook, a check or a sweep."`
 	Reason *string `name:"reason" help:"Only what died for this reason, such as malformed_json, as dead list has it."`
 	Since  *string `name:"since" help:"Only what died within a time such as 1h, or since one such as 2024-01-15T10:30:00Z."`
 }

@@ -61,14 +61,16 @@ func lookAtPostgres(ctx context.Context, cfg config) findings {
 func (d *postgresDoctor) lookAtSchema(ctx context.Context) (goOn bool) {
 	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
 	defer cancel()
-	err := repo.CheckSchema(ctx, d.cfg.databaseURL)
-	var schema *repo.SchemaError
+	schema, err := repo.CheckSchema(ctx, d.cfg.databaseURL)
+	var refused *repo.SchemaError
 	switch {
-	case errors.As(err, &schema):
+	case errors.As(err, &refused):
 		d.wrong("schema", "%s", err) // it says what to do
 		return false
 	case err != nil:
 		d.wrong("schema", "%s", err)
+	case schema.Newer():
+		d.ok("schema", "it is version %d, newer than the program's %d, which works with it", schema.Found, schema.Needed)
 	default:
 		d.ok("schema", "it is of the program's version")
 	}

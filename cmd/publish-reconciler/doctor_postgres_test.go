@@ -66,7 +66,7 @@ func TestDoctorOfTheDatabase(t *testing.T) {
 	healthy := w.database
 	w.database = pgtestdb.New(t, nil)
 	e := w.doctor(exitFailure)
-	e.tells("schema", levelWrong, `the database schema is version 0, older than this program's 7: run "publish-reconciler migrate" to bring it up to date`)
+	e.tells("schema", levelWrong, `the database schema is version 0, older than this program's 8: run "publish-reconciler migrate" to bring it up to date`)
 	e.silent("indexes", "open logs", "postgres privileges")
 
 	u, err := url.Parse(healthy)

@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
+
+	"publish-reconciler/cmd/publish-reconciler/contract/contracttest"
 )
 
 // client connects to the world's NATS server as an operator does.
@@ -34,6 +36,9 @@ func (w *world) request(endpoint, body string, headers ...string) answer {
 	got, err := w.client().RequestMsg(msg, soon)
 	if err != nil {
 		w.Fatalf("%s %s: %v", endpoint, body, err)
+	}
+	if err := contracttest.Load(w).ValidateChannel(endpoint+"Answer", got.Header, got.Data); err != nil {
+		w.Errorf("%s %s is answered against the contract: %v\n%s", endpoint, body, err, got.Data)
 	}
 	a := answer{status: http.StatusOK}
 	if err := json.Unmarshal(got.Data, &a.body); err != nil {

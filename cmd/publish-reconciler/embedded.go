@@ -56,7 +56,7 @@ func startEmbedded(ctx context.Context, natsConfig streamstest.Config, postgresC
 	if err := e.postgres.CreateDatabase(ctx, embeddedDatabase); err != nil {
 		return nil, err
 	}
-	_, _, err = repo.Migrate(ctx, e.databaseURL())
+	_, err = repo.Migrate(ctx, e.databaseURL())
 	return e, err
 }
 

@@ -9,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
 )
 
 // retryAfter is when a request that was answered with 503 may come again, in seconds.
@@ -39,7 +37,9 @@ func (o *operator) handler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", o.serveReady)
 	mux.Handle("GET /metrics", o.metrics.Handler())
-	mux.Handle("POST /publishing/webhooks/{platform}", o.authorized(o.serveWebhook))
+	mux.HandleFunc(routeWebhook, o.serveWebhook)
+	mux.HandleFunc(routeSubscription, o.serveSubscription)
+	mux.Handle("GET /asyncapi.json", o.authorized(serveContract))
 	endpoints := make(map[string]endpoint)
 	for _, e := range o.endpoints() {
 		endpoints[e.name] = e
@@ -58,9 +58,11 @@ func (o *operator) handler() http.Handler {
 			return
 		}
 		_, pattern := mux.Handler(r)
-		if o.cfg.apiToken == "" && !probes[pattern] && !namesThisMachine(r.Host) {
-			writeError(w, statusError{http.StatusForbidden, fmt.Errorf("without an API token only this machine is served, by the name localhost or a loopback address, and not as %q", r.Host)})
-			return
+		if !open[pattern] {
+			if err := o.checkHost(r); err != nil {
+				writeError(w, err)
+				return
+			}
 		}
 		if pattern == "" {
 			w = &refusal{ResponseWriter: w, request: r}
@@ -69,8 +71,16 @@ func (o *operator) handler() http.Handler {
 	}), maxBody)
 }
 
-// probes are what everybody may ask, by any name.
-var probes = map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /metrics": true}
+// open is what may be asked by any name: what everybody may ask, and what platforms ask, who prove that it is them.
+var open = map[string]bool{"GET /healthz": true, "GET /readyz": true, "GET /metrics": true, routeWebhook: true, routeSubscription: true}
+
+// checkHost refuses a name that is not this machine's, where no token is asked for.
+func (o *operator) checkHost(r *http.Request) error {
+	if o.cfg.apiToken == "" && !namesThisMachine(r.Host) {
+		return statusError{http.StatusForbidden, fmt.Errorf("without an API token only this machine is served, by the name localhost or a loopback address, and not as %q", r.Host)}
+	}
+	return nil
+}
 
 // namesThisMachine tells whether a Host header names this machine. Without a token requests are served to whoever sits
 // there; another site's name that was made to lead here must not pass for it (DNS rebinding).
@@ -168,30 +178,6 @@ func readBody(r *http.Request) ([]byte, error) {
 		return nil, statusError{http.StatusRequestTimeout, errors.New("the body did not arrive whole, and in time")}
 	}
 	return body, nil
-}
-
-// serveWebhook answers once JetStream has stored the webhook.
-func (o *operator) serveWebhook(w http.ResponseWriter, r *http.Request) {
-	body, err := readBody(r)
-	if err == nil {
-		err = params{}.addQuery(r.URL.RawQuery, nil)
-	}
-	if err != nil {
-		writeError(w, badRequest(err))
-		return
-	}
-	stored, err := o.storeWebhook(r.Context(), webhook{
-		platform:    r.PathValue(paramPlatform),
-		body:        body,
-		contentType: r.Header.Get("Content-Type"),
-		messageID:   r.Header.Get(nats.MsgIdHdr),
-	})
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	o.metrics.Received(r.PathValue(paramPlatform))
-	writeJSON(w, http.StatusAccepted, stored)
 }
 
 func (o *operator) authorized(next http.HandlerFunc) http.Handler {

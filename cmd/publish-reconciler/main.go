@@ -54,9 +54,12 @@ type commands struct {
 	Prune       pruneCommand       `cmd:"" help:"Delete ledger events and parked webhooks that are old enough."`
 	Bench       benchCommand       `cmd:"" help:"How fast it is on this machine, beside what the machine can do."`
 	Monitoring  monitoringCommands `cmd:"" help:"Alerts and a dashboard for the metrics of this version: printed, to be loaded."`
+	Contract    contractCommand    `cmd:"" help:"Every subject and message of this version, as an AsyncAPI document: printed, to be generated from."`
 	Healthcheck healthcheckCommand `cmd:"" help:"Exit 0 when the service at --http-addr is ready, 1 when it is not."`
+	Completion  completionCommand  `cmd:"" help:"What completes commands, flags and their values in bash, zsh or fish: printed, to be loaded."`
+	Complete    completeCommand    `cmd:"" hidden:"" help:"What may come next on a command line; for the shells."`
 
-	Version kong.VersionFlag `help:"Print the version and exit."`
+	Version kong.VersionFlag `help:"Print the version, its commit and date, and exit."`
 }
 
 // output is where a command prints.
@@ -84,16 +87,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 			panic(r)
 		}
 	}()
-	parser, err := kong.New(&cli,
-		kong.Name("publish-reconciler"),
-		kong.Description("Closes every publish log: success once the platform confirmed, failed once its deadline passed."),
-		tagVariables(),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { panic(exited(code)) }),
-	)
-	if err != nil {
-		panic(err) // the struct tags are wrong
-	}
+	parser := newParser(&cli, kong.Writers(stdout, stderr), kong.Exit(func(code int) { panic(exited(code)) }))
 	parsed, err := parser.Parse(args)
 	if err == nil {
 		emptyIsDefault(parsed)
@@ -118,10 +112,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (status i
 	}
 }
 
+func newParser(cli *commands, options ...kong.Option) *kong.Kong {
+	return kong.Must(cli, append(options, // which panics where the struct tags are wrong
+		kong.Name("publish-reconciler"),
+		kong.Description("Closes every publish log: success once the platform confirmed, failed once its deadline passed."),
+		tagVariables(),
+	)...)
+}
+
 // tagVariables are what the struct tags name.
 func tagVariables() kong.Vars {
 	return kong.Vars{
-		"version":     version(),
+		"version":     built().String(),
 		"nats_url":    natsURLDefault,
 		"http_addr":   httpAddrDefault,
 		"list_limit":  strconv.Itoa(reconciler.DefaultListed),
@@ -138,12 +140,4 @@ func emptyIsDefault(parsed *kong.Context) {
 			flag.Target.SetString(flag.Default)
 		}
 	}
-}
-
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	return info.Main.Version
 }

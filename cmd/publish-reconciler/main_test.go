@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		_ = os.Setenv(role.variable(), role.password())
 	}
 	// The tests wait much more than they work: more of them at once than there are processors.
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	pgtestdb.Main(m)
@@ -87,9 +87,15 @@ func begin(tb testing.TB, args ...string) *program {
 // spawn runs the program in a process of its own, with these variables; it is killed when the test ends.
 func spawn(tb testing.TB, env []string, args ...string) *program {
 	tb.Helper()
+	return spawnFile(tb, os.Args[0], append([]string{asProgram + "=1"}, env...), args...)
+}
+
+// spawnFile is spawn of a binary.
+func spawnFile(tb testing.TB, file string, env []string, args ...string) *program {
+	tb.Helper()
 	p := &program{TB: tb, ended: make(chan struct{})}
-	p.cmd = exec.CommandContext(context.Background(), os.Args[0], args...)
-	p.cmd.Env = append(append(os.Environ(), asProgram+"=1"), env...)
+	p.cmd = exec.CommandContext(context.Background(), file, args...)
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatal(err)

@@ -161,8 +161,6 @@ func TestTLS(t *testing.T) {
 			if !strings.Contains(why, tt.want) || !strings.Contains(with, tt.with) || line["level"] != "WARN" {
 				t.Errorf("it says %v", line)
 			}
-			waiting, _ := service.logged("waiting")["err"].(string)
-			contains(t, waiting, tt.with)
 			command.exits(exitFailure, soon)
 			command.says("no NATS server lets us in at ")
 			command.says(tt.want)

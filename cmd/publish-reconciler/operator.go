@@ -39,6 +39,7 @@ type operator struct {
 	// stop ends what takes long.
 	stop   <-chan struct{}
 	hourly hourly
+	forged forgeries
 }
 
 // rules is what an operator can have done. The errors are reconciler's.

@@ -28,7 +28,7 @@ func (c *pruneCommand) run(ctx context.Context, out output) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	if err := repo.CheckSchema(ctx, url); err != nil {
+	if _, err := repo.CheckSchema(ctx, url); err != nil {
 		return fmt.Errorf("postgres at --database-url (DATABASE_URL): %w", err)
 	}
 	store, err := repo.Open(repo.Config{URL: url})

@@ -23,12 +23,14 @@ func (c *runCommand) run(ctx context.Context, out output) error {
 	}
 	cfg.batchSize, cfg.gatherInterval = c.BatchSize, c.GatherInterval
 	logger := cfg.log.logger(out.stderr)
+	program := built()
+	logger.InfoContext(ctx, "starting", "version", program.version, "commit", program.commit)
 	service, err := newService(ctx, cfg, logger)
 	if err != nil {
 		return err
 	}
 	return service.serve(ctx, func() {
-		logger.InfoContext(ctx, "ready", "http", service.listener.Addr().String(), "nats", redactNATS(cfg.nats.NATSURL), "version", version())
+		logger.InfoContext(ctx, "ready", "http", service.listener.Addr().String(), "nats", redactNATS(cfg.nats.NATSURL), "version", program.version)
 	})
 }
 
@@ -42,14 +44,15 @@ func (c *migrateCommand) run(ctx context.Context, out output) error {
 	if err := f.err(); err != nil {
 		return err
 	}
-	from, to, err := repo.Migrate(ctx, url)
-	if err != nil {
-		return err
-	}
-	if from == to {
-		_, err = fmt.Fprintf(out.stdout, "schema is up to date at version %d\n", to)
-	} else {
-		_, err = fmt.Fprintf(out.stdout, "schema migrated from version %d to %d\n", from, to)
+	schema, err := repo.Migrate(ctx, url)
+	switch {
+	case err != nil:
+	case schema.Newer():
+		_, err = fmt.Fprintf(out.stdout, "schema is version %d, newer than this program's %d, which works with it: nothing to do\n", schema.Found, schema.Needed)
+	case schema.Found == schema.Needed:
+		_, err = fmt.Fprintf(out.stdout, "schema is up to date at version %d\n", schema.Needed)
+	default:
+		_, err = fmt.Fprintf(out.stdout, "schema migrated from version %d to %d\n", schema.Found, schema.Needed)
 	}
 	return err
 }

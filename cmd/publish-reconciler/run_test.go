@@ -26,7 +26,7 @@ func TestRunRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	newer := newWorld(t)
-	newer.exec(`INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`)
+	newer.migratedBy(999, 999)
 	taken := listen(t)
 	withUser := func(user, database string) string {
 		u, err := url.Parse(pgtestdb.Shared(t).URL(database))
@@ -71,24 +71,6 @@ func TestIsRefusedLogin(t *testing.T) {
 			t.Errorf("%q: %v", code, got)
 		}
 	}
-}
-
-func TestMigrate(t *testing.T) {
-	t.Parallel()
-	database := pgtestdb.New(t, nil)
-	for _, want := range []string{"schema migrated from version 0 to 7\n", "schema is up to date at version 7\n"} {
-		p := begin(t, "migrate", "--database-url", database)
-		p.exits(exitOK, soon)
-		if p.stdout.String() != want {
-			t.Errorf("it says %q, want %q", p.stdout.String(), want)
-		}
-	}
-	if _, err := connect(t, database).Exec(t.Context(), `INSERT INTO publish_reconciler_migrations (version_id, is_applied) VALUES (999, true)`); err != nil {
-		t.Fatal(err)
-	}
-	p := begin(t, "migrate", "--database-url", database)
-	p.exits(exitFailure, soon)
-	p.says("the database schema is version 999, newer than this program's 7")
 }
 
 func TestRunWaitsForPostgres(t *testing.T) {

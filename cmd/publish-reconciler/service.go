@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,6 +30,9 @@ import (
 // publishTimeout is when a message that JetStream did not answer for is given up. Without one, nats.go counts
 // it as on its way for ever, and refuses more once there are 4,000.
 const publishTimeout = 5 * time.Second
+
+// newerSchema is logged in a rolling upgrade by a replica of the release before, and after a rollback.
+const newerSchema = "the schema is newer than the program, which works with it"
 
 // service is everything that run and dev have in common, wired up.
 type service struct {
@@ -73,7 +78,7 @@ func newService(ctx context.Context, cfg config, logger *slog.Logger) (_ *servic
 		return nil, err
 	}
 	s.scheduler = consumer.NewScheduler(s.js)
-	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Version: version(), Now: s.scheduler.Now, Logger: logger})
+	s.metrics = metrics.New(metrics.Config{Policy: cfg.policy, Signing: slices.Collect(maps.Keys(cfg.webhookSecrets)), Version: version(), Revision: built().commit, Now: s.scheduler.Now, Logger: logger})
 	s.store, err = repo.Open(repo.Config{URL: cfg.databaseURL, Outbox: cfg.events, Tracer: s.tracing.Postgres(s.metrics.Tracer())})
 	if err != nil {
 		return nil, err
@@ -170,9 +175,12 @@ func (s *service) consume(ctx context.Context, operator *operator, ready func())
 		if _, err := s.store.Now(ctx); err != nil {
 			return final(err, isRefusedLogin(err))
 		}
-		err := repo.CheckSchema(ctx, s.cfg.databaseURL)
-		var schema *repo.SchemaError
-		return final(err, errors.As(err, &schema))
+		schema, err := repo.CheckSchema(ctx, s.cfg.databaseURL)
+		if schema.Newer() {
+			s.logger.InfoContext(ctx, newerSchema, "schema", schema.Found, "program", schema.Needed)
+		}
+		var refused *repo.SchemaError
+		return final(err, errors.As(err, &refused))
 	})
 	if err == nil {
 		err = await(ctx, s.logger, "nats", func(ctx context.Context) error {

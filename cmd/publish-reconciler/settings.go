@@ -20,6 +20,7 @@ type settings struct {
 	natsSettings     `embed:""`
 	databaseSettings `embed:""`
 	httpSettings     `embed:""`
+	webhookSettings  `embed:""`
 	ruleSettings     `embed:""`
 	probeSettings    `embed:""`
 	holdSettings     `embed:""`
@@ -30,8 +31,8 @@ type settings struct {
 
 type natsSettings struct {
 	natsAccess     `embed:""`
-	StreamReplicas string `name:"stream-replicas" env:"STREAM_REPLICAS" default:"1" help:"NATS servers that keep each stream: 1 or 3."`
-	ManageStreams  string `name:"manage-streams" env:"MANAGE_STREAMS" default:"true" help:"Create and update streams and consumers; false: only verify them."`
+	StreamReplicas string `name:"stream-replicas" env:"STREAM_REPLICAS" default:"1" values:"1,3" help:"NATS servers that keep each stream: 1 or 3."`
+	ManageStreams  string `name:"manage-streams" env:"MANAGE_STREAMS" default:"true" values:"true,false" help:"Create and update streams and consumers; false: only verify them."`
 }
 
 type databaseSettings struct {
@@ -41,14 +42,14 @@ type databaseSettings struct {
 type httpSettings struct {
 	HTTPAddr string `name:"http-addr" env:"HTTP_ADDR" default:"${http_addr}" help:"Where HTTP is served; beyond loopback only with an API token."`
 	APIToken string `name:"api-token" env:"API_TOKEN" help:"What requests must bring as a bearer token."`
-	Console  string `name:"console" env:"CONSOLE" default:"on" help:"The operator's page at /: on, readonly or off."`
+	Console  string `name:"console" env:"CONSOLE" default:"on" values:"on,readonly,off" help:"The operator's page at /: on, readonly or off."`
 }
 
 type ruleSettings struct {
 	DefaultTimeout   string `name:"default-timeout" env:"DEFAULT_TIMEOUT" default:"10m" help:"Patience with a silent platform."`
 	PlatformTimeouts string `name:"platform-timeouts" env:"PLATFORM_TIMEOUTS" help:"Patience with single platforms, such as instagram=15m;tiktok=30m."`
 	PlatformRetries  string `name:"platform-retries" env:"PLATFORM_RETRIES" help:"Automatic retries before a log fails, such as instagram=1."`
-	LateWebhooks     string `name:"late-webhooks" env:"LATE_WEBHOOKS" default:"accept" help:"Whether a confirmation after the deadline corrects the log: accept or ignore."`
+	LateWebhooks     string `name:"late-webhooks" env:"LATE_WEBHOOKS" default:"accept" values:"accept,ignore" help:"Whether a confirmation after the deadline corrects the log: accept or ignore."`
 	SweepInterval    string `name:"sweep-interval" env:"SWEEP_INTERVAL" default:"1m" help:"The most time between two sweeps: while they find nothing to do."`
 	SweepMin         string `name:"sweep-min" env:"SWEEP_MIN" default:"5s" help:"The least time between two sweeps: while they find work."`
 	PeakHours        string `name:"peak-hours" env:"PEAK_HOURS" help:"When sweeps keep to the least time, such as 18:00-23:00 Europe/Madrid."`
@@ -60,12 +61,12 @@ type probeSettings struct {
 }
 
 type holdSettings struct {
-	OutageHold    string `name:"outage-hold" env:"OUTAGE_HOLD" default:"off" help:"Whether logs of a platform that confirms nothing at all are held instead of failed: on or off."`
+	OutageHold    string `name:"outage-hold" env:"OUTAGE_HOLD" default:"off" values:"on,off" help:"Whether logs of a platform that confirms nothing at all are held instead of failed: on or off."`
 	OutageHoldMax string `name:"outage-hold-max" env:"OUTAGE_HOLD_MAX" default:"2h" help:"How long such logs are held."`
 }
 
 type eventSettings struct {
-	Events string `name:"events" env:"EVENTS" default:"on" help:"Whether state changes are published on publish.event.>: on or off."`
+	Events string `name:"events" env:"EVENTS" default:"on" values:"on,off" help:"Whether state changes are published on publish.event.>: on or off."`
 }
 
 type ledgerSettings struct {
@@ -73,8 +74,8 @@ type ledgerSettings struct {
 }
 
 type logSettings struct {
-	LogLevel  string `name:"log-level" env:"LOG_LEVEL" default:"info" help:"debug, info, warn or error."`
-	LogFormat string `name:"log-format" env:"LOG_FORMAT" help:"text or json; unset: text on a terminal, else json."`
+	LogLevel  string `name:"log-level" env:"LOG_LEVEL" default:"info" values:"debug,info,warn,error" help:"debug, info, warn or error."`
+	LogFormat string `name:"log-format" env:"LOG_FORMAT" values:"text,json" help:"text or json; unset: text on a terminal, else json."`
 }
 
 const (
@@ -91,6 +92,8 @@ type config struct {
 	httpAddr        string
 	apiToken        string
 	console         consoleMode
+	webhookSecrets  platformKeys
+	webhookTokens   platformKeys
 	policy          reconciler.Policy
 	probe           consumer.ProbeConfig
 	sweepInterval   time.Duration
@@ -176,6 +179,7 @@ func (s settings) config() (config, error) {
 		events:          oneOf(&f, "events", "EVENTS", s.Events, map[string]bool{"on": true, "off": false}),
 		log:             s.logSettings.read(&f),
 	}
+	c.webhookSecrets, c.webhookTokens = s.webhookSettings.read(&f)
 	s.natsAccess.check(&f)
 	s.httpSettings.check(&f)
 	return c, f.err()

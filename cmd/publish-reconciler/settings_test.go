@@ -46,6 +46,20 @@ func allSettings(t *testing.T) []setting {
 		},
 		{"api-token", "API_TOKEN", func(c config) any { return c.apiToken }, "", map[string]any{"hush": "hush", " hush\n": "hush"}, nil, ""}, //nolint:gocritic // white space is the case here
 		{
+			"webhook-secrets", "WEBHOOK_SECRETS", func(c config) any { return c.webhookSecrets },
+			platformKeys{},
+			map[string]any{" TikTok = 0123456789%3B%2cdef== ,ABCDEF+0123456789; instagram=" + strings.Repeat("x", 199) + ";": platformKeys{
+				"tiktok": {[]byte("0123456789;,def=="), []byte("ABCDEF+0123456789")}, "instagram": {[]byte(strings.Repeat("x", 199))},
+			}},
+			nil, "", // TestWebhookSettings
+		},
+		{
+			"webhook-verify-tokens", "WEBHOOK_VERIFY_TOKENS", func(c config) any { return c.webhookTokens },
+			platformKeys{},
+			map[string]any{"instagram=meatyham": platformKeys{"instagram": {[]byte("meatyham")}}},
+			nil, "",
+		},
+		{
 			"console", "CONSOLE", func(c config) any { return c.console }, consoleOn,
 			map[string]any{"readonly": consoleReadOnly, "off": consoleOff},
 			[]string{"true", "On", "read-only"},
@@ -311,7 +325,7 @@ func TestUsage(t *testing.T) {
 		"no database":      {[]string{"migrate"}, exitUsage, "", "--database-url (DATABASE_URL) is not set"},
 		"help":             {[]string{"--help"}, exitOK, "Usage: publish-reconciler <command>", ""},
 		"help of run":      {[]string{"run", "--help"}, exitOK, "$PLATFORM_TIMEOUTS", ""},
-		"version":          {[]string{"--version"}, exitOK, version() + "\n", ""},
+		"version":          {[]string{"--version"}, exitOK, built().String() + "\n", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

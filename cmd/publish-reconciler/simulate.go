@@ -190,7 +190,7 @@ func stopped(ctx context.Context, err error) error {
 func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, reachTimeout, fmt.Errorf("no answer within %s", reachTimeout))
 	defer cancel()
-	if err := repo.CheckSchema(ctx, url); err != nil {
+	if _, err := repo.CheckSchema(ctx, url); err != nil {
 		return nil, fmt.Errorf("postgres at --database-url (DATABASE_URL): %w", err)
 	}
 	cfg, err := pgxpool.ParseConfig(url)

@@ -82,8 +82,11 @@ func TestBadWebhooks(t *testing.T) {
 	}
 	got := s.ask("POST", instagram, ig123, "Nats-Msg-Id", strings.Repeat("x", 1025))
 	contains(t, got.error(), "Nats-Msg-Id is 1025 bytes long: it must have at most 1024")
-	if got := s.ask("GET", instagram, ""); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") != "POST" {
+	if got := s.ask("GET", instagram, ""); got.status != http.StatusNotFound {
 		t.Errorf("GET: %+v", got)
+	}
+	if got := s.ask("PUT", instagram, ""); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") != "GET, HEAD, POST" {
+		t.Errorf("PUT: %+v", got)
 	}
 	if n := w.stored("PUBLISH_WEBHOOKS"); n != 0 {
 		t.Errorf("%d are stored", n)

@@ -33,7 +33,7 @@ func newWorld(tb testing.TB) *world {
 }
 
 func migrate(ctx context.Context, url string) error {
-	_, _, err := repo.Migrate(ctx, url)
+	_, err := repo.Migrate(ctx, url)
 	return err
 }
 

@@ -46,7 +46,7 @@ func newWorld(ctx context.Context, cfg Config, name string) (_ *world, err error
 		return nil, err
 	}
 	w.database = cfg.Postgres.URL(name)
-	if _, _, err := repo.Migrate(ctx, w.database); err != nil {
+	if _, err := repo.Migrate(ctx, w.database); err != nil {
 		return nil, err
 	}
 	if w.db, err = pgxpool.New(ctx, w.database); err != nil {

@@ -191,6 +191,7 @@ func newMoment(event reconciler.HistoryEvent) moment {
 		reconciler.EventReconciled:      words(text("action")),
 		reconciler.EventSkipped:         "Left open past its deadline",
 		reconciler.EventExtended:        "Deadline extended",
+		reconciler.EventRemoved:         "Removed by the platform",
 		reconciler.EventOverridden:      "Overridden by " + cmp.Or(text("actor"), "somebody"),
 		reconciler.EventCheckRequested:  "Check asked for by " + cmp.Or(text("actor"), "somebody"),
 	}[event.Type], words(string(event.Type))))}

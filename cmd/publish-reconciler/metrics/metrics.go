@@ -3,11 +3,11 @@
 package metrics
 
 import (
+	"cmp"
 	"log/slog"
 	"maps"
 	"net/http"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -25,8 +25,10 @@ const namespace = "publish_reconciler"
 type Config struct {
 	// Policy names the platforms that have a label of their own in any case, and their timeouts.
 	Policy reconciler.Policy
-	// Version is the program's.
-	Version string
+	// Signing are platforms that have a label, too: those whose webhooks are signed.
+	Signing []string
+	// Version is the program's, and Revision its commit; empty where that is not known.
+	Version, Revision string
 	// Now is the clock that stamps webhooks: the NATS server's.
 	Now func() time.Time
 	// Logger takes what goes wrong with a scrape.
@@ -51,6 +53,7 @@ type Metrics struct {
 	lastSweep    timestamp
 	relayed      prometheus.Counter
 	received     *prometheus.CounterVec
+	requests     *prometheus.CounterVec
 }
 
 // Classic buckets, for a Prometheus that does not take native histograms.
@@ -66,7 +69,7 @@ var (
 
 // New returns metrics of which nothing is measured yet.
 func New(cfg Config) *Metrics {
-	own := slices.Concat(slices.Collect(maps.Keys(cfg.Policy.Timeouts)), slices.Collect(maps.Keys(cfg.Policy.Retries)))
+	own := slices.Concat(slices.Collect(maps.Keys(cfg.Policy.Timeouts)), slices.Collect(maps.Keys(cfg.Policy.Retries)), cfg.Signing)
 	m := &Metrics{
 		cfg:       cfg,
 		registry:  prometheus.NewRegistry(),
@@ -84,10 +87,11 @@ func New(cfg Config) *Metrics {
 		lastSweep:    newTimestamp("last_sweep_timestamp_seconds", "When a sweep that nobody asked for last came to its end here."),
 		relayed:      prometheus.NewCounter(counterOpts("relay_published_total", "Outcome events told.")),
 		received:     counters("webhooks_received_total", "Webhooks handed in over HTTP, and stored.", "platform"),
+		requests:     counters("webhook_requests_total", "Requests that handed in webhooks over HTTP, and what became of them.", "platform", "outcome"),
 	}
 	m.registry.MustRegister(
-		m.checked, m.outcomes, m.late, m.confirmation, m.delay, m.batch, m.statement, m.sweep, m.findings, &m.lastSweep, m.relayed, m.received,
-		buildInfo(cfg.Version),
+		m.checked, m.outcomes, m.late, m.confirmation, m.delay, m.batch, m.statement, m.sweep, m.findings, &m.lastSweep, m.relayed, m.received, m.requests,
+		buildInfo(cfg.Version, cfg.Revision),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	m.begin()
@@ -110,6 +114,9 @@ func (m *Metrics) begin() {
 	for _, platform := range m.platforms.names() {
 		m.late.WithLabelValues(platform)
 		m.received.WithLabelValues(platform)
+		for _, outcome := range doorOutcomes {
+			m.requests.WithLabelValues(platform, string(outcome))
+		}
 		for _, trigger := range []reconciler.Trigger{reconciler.TriggerCheck, reconciler.TriggerSweep} {
 			m.outcomes.WithLabelValues(platform, string(reconciler.ResultFailed), string(reconciler.ReasonWebhookTimeout), string(trigger))
 		}
@@ -149,18 +156,10 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 }
 
-func buildInfo(version string) prometheus.Collector {
-	revision := "unknown"
-	if build, ok := debug.ReadBuildInfo(); ok {
-		for _, setting := range build.Settings {
-			if setting.Key == "vcs.revision" {
-				revision = setting.Value
-			}
-		}
-	}
+func buildInfo(version, revision string) prometheus.Collector {
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info", Help: "What was built, and by which Go. Always 1.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "goversion": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": version, "revision": cmp.Or(revision, "unknown"), "goversion": runtime.Version()},
 	})
 	info.Set(1)
 	return info

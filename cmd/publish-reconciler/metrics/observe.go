@@ -45,11 +45,6 @@ func (m *Metrics) Decided(kind streams.Kind, after time.Duration) {
 	m.delay.WithLabelValues(string(kind)).Observe(seconds(after))
 }
 
-// Received counts a webhook that came over HTTP.
-func (m *Metrics) Received(platform string) {
-	m.received.WithLabelValues(m.platforms.label(platform)).Inc()
-}
-
 // seconds is never less than nothing, which clocks that differ by a little could make of a moment.
 func seconds(d time.Duration) float64 { return max(d, 0).Seconds() }
 

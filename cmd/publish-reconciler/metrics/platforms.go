@@ -54,6 +54,16 @@ func (p *platforms) label(name string) string {
 	return name
 }
 
+// knownLabel is the platform's name where it has a label already, or "other".
+func (p *platforms) knownLabel(name string) string {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	if p.known[name] {
+		return name
+	}
+	return otherPlatform
+}
+
 // names are the labels so far, without "other".
 func (p *platforms) names() []string {
 	p.mu.RLock()
