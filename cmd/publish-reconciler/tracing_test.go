@@ -17,6 +17,8 @@ import (
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	spans "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"publish-reconciler/streams"
 )
 
 // receiver is an OpenTelemetry collector.
@@ -182,12 +184,28 @@ func TestTracingALargeBatch(t *testing.T) {
 	first := l.serve()
 	first.stop() // it made the streams: now a whole batch can wait there
 	first.exits(exitOK, soon)
-	const messages = 300
+	const messages = 1000
 	for i := range messages {
 		l.sendTraced("publish.webhook.instagram", fmt.Sprintf(`{"external_post_id":"post %d","status":"published"}`, i),
 			"traceparent", fmt.Sprintf("00-%032x-%016x-01", i+1, i+1))
 	}
+	// While the first batches are held up, the next one gathers.
+	ctx := t.Context()
+	tx, err := connect(t, l.database).Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(ctx, `LOCK TABLE parked_webhooks`); err != nil {
+		t.Fatal(err)
+	}
 	p := spawn(t, r.env(), l.args()...)
+	eventually(t, "all are in hand", func() bool {
+		webhooks, err := l.js.Consumer(ctx, streams.StreamWebhooks, streams.ConsumerWebhooks)
+		return err == nil && webhooks.CachedInfo().NumAckPending == messages
+	})
+	if err := tx.Rollback(ctx); err != nil {
+		t.Fatal(err)
+	}
 	eventually(t, "all are read", func() bool { return l.text(`SELECT count(*)::text FROM parked_webhooks`) == fmt.Sprint(messages) })
 	p.signal(syscall.SIGTERM) // which sends the last spans
 	p.exits(exitOK, soon)
