@@ -25,7 +25,8 @@ const (
 // an external_post_id; what could only become a dead letter is refused with a [*DecodeError] before it is
 // sent. With jetstream.WithMsgID a webhook that is handed in again within two minutes is stored once.
 // Without a deadline in ctx it waits five seconds for JetStream's answer. Where the connection's user may not do it
-// errors.Is tells [nats.ErrPermissionViolation].
+// errors.Is tells [nats.ErrPermissionViolation], at once; of several that are refused together on one connection the
+// last hears so, and the others wait in vain.
 func PublishWebhook(ctx context.Context, js jetstream.Publisher, platform string, body []byte, opts ...jetstream.PublishOpt) error {
 	msg, err := WebhookMessage(platform, body)
 	if err != nil {

@@ -311,3 +311,45 @@ func TestRefusalsAreTold(t *testing.T) {
 		}
 	}
 }
+
+// JetStream answers whatever it stores, to the subject that the producer names. The server does not check that one.
+func TestAccountsKeepAnswersApart(t *testing.T) {
+	t.Parallel()
+	g := guardedNATS(t, nil)
+	_, service := g.as("reconciler")
+	if err := streams.Ensure(t.Context(), service, streams.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	heard, err := service.Conn().SubscribeSync("publish.api.*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for role, subject := range map[role]string{"ingestor": "publish.webhook.instagram", "publisher": "publish.schedule.check.x"} {
+		nc, js := g.as(role)
+		for _, reply := range []string{"publish.event.instagram.success", "publish.dead.webhook", "publish.sweep", "publish.api.reconcile", "$JS.API.STREAM.DELETE.PUBLISH_DEAD"} {
+			if err := nc.PublishMsg(&nats.Msg{Subject: subject, Reply: reply, Data: []byte("x")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Its answer comes after theirs.
+		if _, err := js.Publish(t.Context(), subject, []byte("last")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, operator := g.as("operator")
+	for name, want := range map[string]uint64{streams.StreamWebhooks: 6, streams.StreamChecks: 6, streams.StreamEvents: 0, streams.StreamDead: 0} {
+		stream, err := operator.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := stream.CachedInfo().State.LastSeq; n != want {
+			t.Errorf("%s has had %d messages, want %d", name, n, want)
+		}
+	}
+	if err := service.Conn().Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := heard.Pending(); n > 0 || err != nil {
+		t.Errorf("the service is asked %d times, %v", n, err)
+	}
+}

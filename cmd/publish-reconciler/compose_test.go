@@ -172,6 +172,9 @@ func TestComposeKeepsHouse(t *testing.T) {
 			if !slices.Contains(s.SecurityOpt, "no-new-privileges:true") {
 				t.Error("it may gain privileges")
 			}
+			if s.Image == ourImage && (!s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !strings.Contains(string(dockerfile), "\nUSER 65532:65532\n")) {
+				t.Error("it may write its root file system, has capabilities or runs as root")
+			}
 			if s.Deploy != nil {
 				t.Error("deploy: docker-compose 1.29 passes over it")
 			}
