@@ -31,10 +31,10 @@ const (
 )
 
 // ErrBusy tells that a migration gave way to a transaction that held a table for too long.
-var ErrBusy = errors.New("another transaction holds a table for more than " + migrationsLockTimeout + ", and nobody should have to queue up behind a migration: try again when it has ended")
+var ErrBusy = errors.New("another transaction holds a table for longer than lock_timeout, and nobody should have to queue up behind a migration: try again when it has ended")
 
 // Migrate brings the schema up to date and returns how it found it. It is safe when several run at the same time: one
-// migrates, the others wait for up to five minutes. One that is killed leaves whole steps behind, and the next goes on
+// migrates, the others wait for up to five minutes and find the schema as that one left it. One that is killed leaves whole steps behind, and the next goes on
 // from there. A newer schema is left as it is: where the program works with it ([Schema.Newer]) that is no error, else a
 // [*SchemaError]. After [ErrBusy], try again.
 func Migrate(ctx context.Context, url string) (Schema, error) {
@@ -46,14 +46,21 @@ func Migrate(ctx context.Context, url string) (Schema, error) {
 		if schema.Found >= schema.Needed {
 			return schema.check()
 		}
-		_, err = provider.Up(ctx)
+		done, err := provider.Up(ctx)
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == codeLockNotAvailable {
 			err = fmt.Errorf("%w (%w)", ErrBusy, err)
 		}
 		if err != nil {
 			return fmt.Errorf("migrate: %w", err)
 		}
-		return nil
+		if len(done) > 0 {
+			return nil
+		}
+		// Another one migrated, perhaps of a later release.
+		if schema, err = readSchema(ctx, db, provider); err != nil {
+			return err
+		}
+		return schema.check()
 	})
 	return schema, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,12 +66,20 @@ func TestMigrateFiveAtOnce(t *testing.T) {
 	t.Parallel()
 	w := emptyWorld(t)
 	var group errgroup.Group
+	var migrated atomic.Int32
 	for range 5 {
-		group.Go(func() error { return migrate(t.Context(), w.url) })
+		group.Go(func() error {
+			found, err := repo.Migrate(t.Context(), w.url)
+			if found.Found == 0 {
+				migrated.Add(1)
+			}
+			return err
+		})
 	}
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
+	equal(t, "how many say that they migrated", int(migrated.Load()), 1)
 	if _, err := repo.CheckSchema(t.Context(), w.url); err != nil {
 		t.Error(err)
 	}
